@@ -45,6 +45,7 @@ from services.outbound import AllowedServer, OutboundPolicy
 from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.requests.admission import AdmissionRules, refused_services
 from services.rollouts.requests.dry_run import DryRun
 from services.rollouts.requests.pull_credentials import PullCredentials
@@ -154,9 +155,8 @@ def wire(
     registry = Registry(clock, LeaseRepository(store))
     external_eureka = ExternalEureka(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), external_eureka)]
-    controller = Controller(
-        store, clock, docker, routers, notifier, runtime_status, readiness, credentials, rules, crash_points
-    )
+    ports = Ports(store, clock, docker, routers)
+    controller = Controller(ports, notifier, runtime_status, readiness, credentials, rules, crash_points)
     metrics, traffic_sampler = Metrics(), TrafficSampler(store, clock, gateway)
     metrics.registry.register(TrafficCollector(traffic_sampler))
     return AppContext(

@@ -22,12 +22,12 @@ class ExpiringSemaphore:
     async def acquire(self) -> AsyncIterator[None]:
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
-        given_back = loop.call_later(self._lease, self._slots.release)
+        expiry = loop.call_later(self._lease, self._slots.release)
         try:
             yield
         finally:
-            if given_back.when() > loop.time():
-                given_back.cancel()
+            if expiry.when() > loop.time():
+                expiry.cancel()
                 self._slots.release()
 
 
@@ -71,12 +71,12 @@ class ReadWriteLock:
 
     async def _wait_until(self, free: Callable[[], bool]) -> None:
         while not free():
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     def _wake_all(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -56,6 +56,16 @@ class ProbeTarget:
     spec: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class ProbeSnapshot:
+    """The results of the probes of some instances at one moment."""
+
+    ready_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Instance and start → since when this start has been ready; starts that are not ready are left out."""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """Instance → the error of its last probe; instances without an error are left out."""
+
+
 class Prober:
     """A prober that runs one task for each instance whose readiness must be established."""
 
@@ -75,16 +85,18 @@ class Prober:
         """Instance id → the mask of the instance's spec, made at the first error of a probe."""
         self._client = BoundedClient(MAX_BODY)
 
-    def ready_at(self, instance: str, start_id: str) -> float | None:
-        """Return since when this start of the instance has been ready (seconds since the epoch), or None."""
-        return self._ready.get((instance, start_id))
-
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)
 
     def last_errors(self, instances: Iterable[str]) -> dict[str, str]:
         """Return instance id → error of the last probe; instances without an error are left out."""
         return {id: last.error for id in instances if (last := self._last.get(id)) is not None and last.error}
+
+    def snapshot(self, starts: Iterable[tuple[str, str]]) -> ProbeSnapshot:
+        """Return the results for these starts, each an instance and a start id."""
+        asked = list(starts)
+        ready = {start: self._ready[start] for start in asked if start in self._ready}
+        return ProbeSnapshot(ready, self.last_errors(instance for instance, _ in asked))
 
     async def ask_all(self, targets: Iterable[ProbeTarget]) -> set[str]:
         """Probe each target once, concurrently, and return the ids of the healthy instances.

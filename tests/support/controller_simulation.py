@@ -19,6 +19,7 @@ from services.engine.port import ContainerView, EngineError, ImageInfo, Instance
 from services.errors import RequestError
 from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.command import Command, DeployRequest, RequestContext
@@ -155,17 +156,8 @@ class ControllerSimulation:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
             self.live, listeners, credentials = RuntimeStatus(), ChangeNotifier(), PullCredentials()
-            self.runner = Controller(
-                self.store,
-                self.clock,
-                self.engine,
-                [self.gateway],
-                listeners,
-                self.live,
-                Readiness(),
-                credentials,
-                AdmissionRules(),
-            )
+            ports = Ports(self.store, self.clock, self.engine, [self.gateway])
+            self.runner = Controller(ports, listeners, self.live, Readiness(), credentials, AdmissionRules())
             self.requests = Submitter(
                 self.store,
                 self.clock,

@@ -14,6 +14,7 @@ from services.errors import RequestError
 from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import POINTS, CrashPoints
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.submit import Submitter
@@ -85,17 +86,9 @@ class CrashingSimulation(ControllerSimulation):
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
             listeners, engine, credentials = ChangeNotifier(), SurvivingEngine(self.engine), PullCredentials()
+            ports = Ports(self.store, self.clock, engine, [self.gateway])
             self.runner = Controller(
-                self.store,
-                self.clock,
-                engine,
-                [self.gateway],
-                listeners,
-                RuntimeStatus(),
-                Readiness(),
-                credentials,
-                AdmissionRules(),
-                Places(self),
+                ports, listeners, RuntimeStatus(), Readiness(), credentials, AdmissionRules(), Places(self)
             )
             self.requests = Submitter(
                 self.store, self.clock, self.engine, listeners, self.runner.enqueue, AdmissionRules(), credentials

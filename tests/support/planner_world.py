@@ -327,7 +327,7 @@ def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: flo
             assert observed.container != "running", f"{step} of {observed}"
     _check_floor(target, world, now, made)
     _check_room(target, world, made)
-    assert made.wake_at is None or made.wake_at > now, "it wakes at once, again and again"
+    assert made.requeue_at is None or made.requeue_at > now, "it wakes at once, again and again"
     assert not (isinstance(made.outcome, Succeeded) and made.steps), "done, and yet there is something to do"
     assert target.deployment is not None or not isinstance(made.outcome, Failed), "nothing runs that could fail"
 

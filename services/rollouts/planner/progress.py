@@ -51,8 +51,8 @@ def _deadline(desired: DesiredState, classification: Classification) -> float | 
         desired.milestone is not None and compute_progress(desired, classification).milestone > desired.milestone
     ):
         return None
-    way_out = desired.drain_timeout + FORCE_CLOSE_GRACE + desired.stop_grace
-    return max([desired.deadline, *(instance.drain_started_at + way_out for instance in classification.draining)])
+    longest_drain = desired.drain_timeout + FORCE_CLOSE_GRACE + desired.stop_grace
+    return max([desired.deadline, *(instance.drain_started_at + longest_drain for instance in classification.draining)])
 
 
 def compute_progress(desired: DesiredState, classification: Classification) -> Progress:
@@ -95,7 +95,7 @@ def next_deadline(desired: DesiredState, classification: Classification, now: fl
     for instance in classification.active:
         if instance.ready_at is not None and not instance.admitted:
             moments.append(instance.ready_at + desired.min_ready)
-        sick_since = _unhealthy_since(instance)
-        if sick_since is not None:
-            moments.append(sick_since + desired.start_period)
+        unhealthy_since = _unhealthy_since(instance)
+        if unhealthy_since is not None:
+            moments.append(unhealthy_since + desired.start_period)
     return min((moment for moment in moments if now < moment < math.inf), default=None)

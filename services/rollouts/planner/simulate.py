@@ -26,7 +26,7 @@ Action = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"
 MAX_ITERATIONS = 2000
 """An upper bound: a deployment of the largest service, one instance at a time, needs fewer iterations."""
 
-_DONE_BY: dict[type[Step], Action] = {
+_ACTIONS: dict[type[Step], Action] = {
     Create: "start", Start: "start", Admit: "admit", Recall: "recall", Withdraw: "withdraw", ForceClose: "cut", Stop: "stop",
     Remove: "remove",
 }  # fmt: skip
@@ -54,29 +54,31 @@ def simulate(
     instances would get. `routed` says whether new instances have a port. A MarkDraining step is not listed, but the Withdraw
     step that follows is.
     """
-    goal = replace(desired, deadline=None)
-    there = {instance.id: instance for instance in observed}
-    told: list[SimulatedStep] = []
-    gone: set[str] = set()
+    without_deadline = replace(desired, deadline=None)
+    instances = {instance.id: instance for instance in observed}
+    simulated: list[SimulatedStep] = []
     turn = 1
     for _ in range(MAX_ITERATIONS):
-        made = plan(goal, list(there.values()), now)
-        before = dict(there)
-        if made.outcome is not None:
+        next_plan = plan(without_deadline, list(instances.values()), now)
+        if next_plan.outcome is not None:
             break
-        for step in made.steps:
-            instance = _new(next(names), step.slot, goal, now, routed) if isinstance(step, Create) else there[step.instance]
-            there[instance.id] = _outcome(step, instance, now)
-            gone |= {instance.id} if isinstance(step, Remove) else set()
-            if (action := _DONE_BY.get(type(step))) is not None:
-                told.append(SimulatedStep(turn, action, instance.id, instance.slot))
-        there = {id: _all_healthy(instance, now) for id, instance in there.items() if id not in gone}
-        turn += bool(told) and told[-1].turn == turn
-        if there == before:
-            if made.wake_at is None:
+        before, removed = dict(instances), set[str]()
+        for step in next_plan.steps:
+            if isinstance(step, Create):
+                instance = _new(next(names), step.slot, desired, now, routed)
+            else:
+                instance = instances[step.instance]
+            instances[instance.id] = _outcome(step, instance, now)
+            removed |= {instance.id} if isinstance(step, Remove) else set()
+            if (action := _ACTIONS.get(type(step))) is not None:
+                simulated.append(SimulatedStep(turn, action, instance.id, instance.slot))
+        instances = {id: _all_healthy(instance, now) for id, instance in instances.items() if id not in removed}
+        turn += bool(simulated) and simulated[-1].turn == turn
+        if instances == before:
+            if next_plan.requeue_at is None:
                 break
-            now = made.wake_at
-    return told
+            now = next_plan.requeue_at
+    return simulated
 
 
 def _new(id: str, slot: int, desired: DesiredState, now: float, routed: bool) -> ObservedInstance:

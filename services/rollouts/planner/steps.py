@@ -123,11 +123,11 @@ class Progress:
 class Plan:
     """The next steps, the progress, the outcome if there is one, and when to plan again.
 
-    There is at most one step per instance, because the steps run concurrently. `wake_at` is in seconds since the epoch.
+    There is at most one step per instance, because the steps run concurrently. `requeue_at` is in seconds since the epoch.
     With the outcome `Failed` there are no steps, unless the deployment is paused: its failure may be known already.
     """
 
     steps: tuple[Step, ...]
     progress: Progress
     outcome: Outcome | None = None
-    wake_at: float | None = None
+    requeue_at: float | None = None

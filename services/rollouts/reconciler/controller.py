@@ -6,7 +6,7 @@ Each service has one worker task. Notifications wake the task, and a slow poll i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 
@@ -14,14 +14,15 @@ import structlog
 from anyio import CancelScope
 from sqlmodel import Session
 
-from services.clock import Clock
 from services.concurrency import ExpiringSemaphore
-from services.engine.port import Engine, EngineError
+from services.engine.port import EngineError
 from services.probes import Prober
 from services.readiness import Readiness
 from services.rollouts.planner.steps import Admit, Remove, Start, Stop
 from services.rollouts.reconciler.crash_points import CrashPoints
-from services.rollouts.reconciler.executor import Executor, Operation
+from services.rollouts.reconciler.executor import Executor
+from services.rollouts.reconciler.operations import ExecuteStep
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.reconciler.reconcile import reconcile_service
 from services.rollouts.reconciler.recovery import known_instances, recover
 from services.rollouts.reconciler.result import Observation, ReconcileResult
@@ -34,8 +35,7 @@ from services.rollouts.state.crash_history import crashes_since
 from services.rollouts.state.routing_config import is_published, linked_services
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.transitions import LeaseLost, StateWriter
-from services.routing.port import RoutedService, Router, RoutingError
-from services.store.database import Store
+from services.routing.port import RoutedService, RoutingError
 from services.store.events import ChangeNotifier
 from services.store.tables import Meta
 
@@ -54,10 +54,7 @@ class Controller:
 
     def __init__(
         self,
-        store: Store,
-        clock: Clock,
-        engine: Engine,
-        routers: Sequence[Router],
+        ports: Ports,
         notifier: ChangeNotifier,
         runtime_status: RuntimeStatus,
         readiness: Readiness,
@@ -65,17 +62,14 @@ class Controller:
         rules: AdmissionRules,
         crash_points: CrashPoints | None = None,
     ) -> None:
-        self._store = store
-        self._clock = clock
-        self._engine = engine
-        self._routers = routers
+        self._ports = ports
         self._notifier = notifier
         self._runtime_status = runtime_status
         self._readiness = readiness
         self._credentials = credentials
         self._rules = rules
         self._points = crash_points or CrashPoints()
-        self._prober = Prober(clock, self._probed)
+        self._prober = Prober(ports.clock, self._probed)
         self._states: dict[str, ServiceState] = {}
         self._enqueued_early: set[str] = set()
         self._running = False
@@ -86,7 +80,7 @@ class Controller:
         self._awaiting_links: set[str] = set()
         """Services whose deployment waits until the routers answer for other services by name."""
         self._started_at = 0.0
-        self._writer = StateWriter(clock, 0)
+        self._writer = StateWriter(ports.clock, 0)
         self._start_slots = ExpiringSemaphore(MAX_CONCURRENT_STARTS, START_SLOT_SECONDS)
         self._reconcile_slots = ExpiringSemaphore(MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS)
         self.reconciles = 0
@@ -116,7 +110,7 @@ class Controller:
         """
         try:
             await self.start(subnet, link_address)
-            await watch(self._engine, self._routers, self)
+            await watch(self._ports.engine, self._ports.routers, self)
         finally:
             with CancelScope(shield=True):  # without the shield, a cancelled scope would abort `close` at its first await
                 await self.close()
@@ -126,20 +120,18 @@ class Controller:
 
         The controller reports ready when this returns. The arguments and errors are those of `run`.
         """
-        number = await self._store.read(lambda session: session.get(Meta, "run"))
+        number = await self._ports.store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
-        self._writer = writer = StateWriter(self._clock, int(number.value) if number else 1)
-        self._executor = Executor(
-            self._store, self._engine, self._routers, writer, self._prober, link_address, self._rules, self._points
+        self._writer = writer = StateWriter(self._ports.clock, int(number.value) if number else 1)
+        self._executor = Executor(self._ports, writer, self._prober, link_address, self._rules, self._points)
+        self._activator = DeploymentActivator(
+            self._ports.store, self._ports.clock, self._ports.engine, writer, self._rules, self._credentials
         )
-        self._activator = DeploymentActivator(self._store, self._clock, self._engine, writer, self._rules, self._credentials)
-        published = await recover(
-            self._store, self._engine, self._routers, writer, self._prober, self._runtime_status, self._points
-        )
+        published = await recover(self._ports, writer, self._prober, self._runtime_status, self._points)
         self._points.reached("start:restored")
-        self._linked = await self._store.read(linked_services)
-        self._started_at = now = self._clock.now()
-        crashes = await self._store.read(lambda session: crashes_since(session, now - CRASH_WINDOW))
+        self._linked = await self._ports.store.read(linked_services)
+        self._started_at = now = self._ports.clock.now()
+        crashes = await self._ports.store.read(lambda session: crashes_since(session, now - CRASH_WINDOW))
         self._running = True
         for name, routed in published.items():
             self._states.setdefault(name, ServiceState()).published = routed
@@ -163,7 +155,7 @@ class Controller:
         self._enqueued_early |= set(self._states)
         self._states.clear()
         await self._prober.stop()
-        self._prober = Prober(self._clock, self._probed)
+        self._prober = Prober(self._ports.clock, self._probed)
 
     def services(self) -> list[str]:
         """Return the names of the services that the controller looks after."""
@@ -174,7 +166,7 @@ class Controller:
 
         No router may send a request to this start any more. This happens before anything is planned.
         """
-        for router in self._routers:
+        for router in self._ports.routers:
             try:
                 await router.mark_dead(service, instance, start_id)
             except RoutingError as error:
@@ -192,7 +184,7 @@ class Controller:
 
     async def known_instance_ids(self) -> set[str]:
         """Return the ids of all instances that the store knows and that are not gone."""
-        return await self._store.read(known_instances)
+        return await self._ports.store.read(known_instances)
 
     async def reconcile(self, name: str) -> ReconcileResult:
         """Observe a service, plan, commit, and start the operations of the plan."""
@@ -201,7 +193,7 @@ class Controller:
             self.reconciles += 1
             state.wake.clear()  # before the observation, so that no later notification is lost
             observation = await self._observe(name, state)
-            result = await self._store.write(lambda session: self._reconcile_in(session, name, observation))
+            result = await self._ports.store.write(lambda session: self._reconcile_in(session, name, observation))
         self._committed(name, result)
         await self._publish_status(name, state, result)
         if result.needs_log_tail is not None:
@@ -215,7 +207,7 @@ class Controller:
         elif result.routed is not None and result.routed != state.published:
             self._start_operation(name, state, PUBLISH, partial(self._publish, result.routed, state))
         elif result.plan is not None:
-            state.record_router_error(PUBLISH, self._clock.now(), None)
+            state.record_router_error(PUBLISH, self._ports.clock.now(), None)
         for operation in result.operations:
             if not observation.is_current(operation.row.id):
                 state.wake.set()  # an operation on the instance ended since, so the observation may be out of date
@@ -224,7 +216,7 @@ class Controller:
         return result
 
     def _reconcile_in(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
-        result = reconcile_service(session, name, observation, self._writer, self._prober)
+        result = reconcile_service(session, name, observation, self._writer)
         self._points.written("before", result.plan.steps if result.plan else (), name)
         return result
 
@@ -243,7 +235,7 @@ class Controller:
         while True:
             try:
                 result = await self.reconcile(name)
-                delay = state.requeue_after(result, self._clock.now())
+                delay = state.requeue_after(result, self._ports.clock.now())
                 self._readiness.clear("engine")
                 if result.finished and state.idle:
                     del self._states[name]
@@ -264,11 +256,11 @@ class Controller:
         """Observe a service, up to ten times, until none of its operations ended during the observation."""
         for _ in range(10):
             done = state.operations_ended
-            containers = await self._engine.observe(name)
-            endpoint_states = [await router.observe(name) for router in self._routers]
+            containers = await self._ports.engine.observe(name)
+            endpoint_states = [await router.observe(name) for router in self._ports.routers]
             if state.operations_ended == done:
                 break
-        now = self._clock.now()
+        now = self._ports.clock.now()
         state.update_health(containers, endpoint_states, now)
         self._readiness.clear("gateway")
         return Observation(
@@ -277,6 +269,7 @@ class Controller:
             unhealthy_since=state.unhealthy_since,
             published=state.published,
             subnet=self._subnet,
+            probes=self._prober.snapshot((view.instance, view.start_id) for view in containers),
             is_linked=name in self._linked,
             is_current=lambda instance: state.is_current(instance, done),
             watched_since=self._started_at,
@@ -292,7 +285,7 @@ class Controller:
 
         Services whose deployments wait for this service are enqueued.
         """
-        now = self._clock.now()
+        now = self._ports.clock.now()
         self._prober.set_targets(result.instances, result.probes)
         self._runtime_status.set_in_flight(result.in_flight)
         for id in result.instances:
@@ -330,12 +323,12 @@ class Controller:
         delay = 0.0
         try:
             await work()
-            state.record_router_error(key, self._clock.now(), None)
+            state.record_router_error(key, self._ports.clock.now(), None)
         except (EngineError, RoutingError) as error:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
             delay = state.backoff.next()
             if isinstance(error, RoutingError):
-                state.record_router_error(key, self._clock.now(), error)
+                state.record_router_error(key, self._ports.clock.now(), error)
         except Exception:
             log.exception("an operation failed", service=name, operation=key)
             delay = state.backoff.next()
@@ -359,11 +352,11 @@ class Controller:
 
         A service is linked if another service names it in its `links`. The gateway answers for linked services by name.
         """
-        before, self._linked = self._linked, await self._store.read(linked_services)
+        before, self._linked = self._linked, await self._ports.store.read(linked_services)
         for name in (before ^ self._linked) & set(self._states):
             self.enqueue(name)
 
-    async def _execute(self, operation: Operation) -> None:
+    async def _execute(self, operation: ExecuteStep) -> None:
         if isinstance(operation.step, Start):
             async with self._start_slots.acquire():
                 await self._executor.execute(operation)
@@ -373,13 +366,13 @@ class Controller:
             self._runtime_status.forget_instance(operation.row.id)
 
     async def _publish(self, routed: RoutedService, state: ServiceState) -> None:
-        for router in self._routers:
+        for router in self._ports.routers:
             await router.publish(routed)
         self._points.reached("loop:published", routed.name)
         state.published = routed
 
     async def _unpublish(self, name: str, state: ServiceState) -> None:
-        for router in self._routers:
+        for router in self._ports.routers:
             await router.unpublish(name)
         self._points.reached("loop:unpublished", name)
         state.published = None

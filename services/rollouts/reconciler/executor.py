@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio.to_thread
 from sqlmodel import Session
 
-from services.engine.port import ContainerView, Engine, EngineError
+from services.engine.port import ContainerView, EngineError
 from services.masking import log_mask
 from services.probes import Prober
-from services.rollouts.planner.steps import Admit, ForceClose, Remove, Start, Step, Stop, Withdraw
+from services.rollouts.planner.steps import Admit, ForceClose, Remove, Start, Stop, Withdraw
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.instance_spec import instance_spec
+from services.rollouts.reconciler.operations import ExecuteStep
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.host_ports import MAX_ATTEMPTS, allocate_host_port
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.routing_config import endpoint_for
 from services.rollouts.state.transitions import StateWriter
-from services.routing.port import Router
 from services.spec import HostPort
-from services.store.database import Store
 from services.store.tables import Deployment, Instance, Revision
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
-KILLED = 137
+SIGKILL_EXIT_CODE = 137
 UNSERVED_STOP_GRACE = 10.0
 """The maximum grace period in seconds of an instance to which no request ever went.
 
@@ -35,44 +34,32 @@ whole `stop_grace_period`. The limit does not apply to workers (instances withou
 """
 
 
-@dataclass(frozen=True)
-class Operation:
-    """A step with the rows that the step needs, read in the transaction that planned the step."""
-
-    step: Step
-    row: Instance
-    revision: Revision
-    deployment: int | None
-
-
 class Executor:
-    """The executor of operations.
+    """The executor of steps.
 
     Every method is idempotent and may be called again after a crash at any point.
     """
 
     def __init__(
         self,
-        store: Store,
-        engine: Engine,
-        routers: Sequence[Router],
+        ports: Ports,
         writer: StateWriter,
         prober: Prober,
         link_address: str,
         rules: AdmissionRules,
         points: CrashPoints,
     ) -> None:
-        self._store = store
-        self._engine = engine
-        self._routers = routers
+        self._store = ports.store
+        self._engine = ports.engine
+        self._routers = ports.routers
         self._writer = writer
         self._prober = prober
         self._link_address = link_address
         self._rules = rules
         self._points = points
 
-    async def execute(self, operation: Operation) -> None:
-        """Execute an operation.
+    async def execute(self, operation: ExecuteStep) -> None:
+        """Execute a step.
 
         Raises EngineError or RoutingError if the step could not be done. The controller decides how to react.
         """
@@ -91,15 +78,15 @@ class Executor:
             case Remove():
                 await self._remove(operation)
             case _:
-                raise ValueError(f"{operation.step} is written by the loop itself")
+                raise ValueError(f"{operation.step} consists of a write, which the reconciliation makes")
         self._reached("after", operation)
         if isinstance(operation.step, Stop):
             await self.execute(replace(operation, step=Remove(operation.row.id)))
 
-    def _reached(self, when: str, operation: Operation) -> None:
+    def _reached(self, when: str, operation: ExecuteStep) -> None:
         self._points.step(when, operation.step, operation.row.service)
 
-    async def _start(self, operation: Operation, tries: int = MAX_ATTEMPTS) -> None:
+    async def _start(self, operation: ExecuteStep, attempts: int = MAX_ATTEMPTS) -> None:
         service, spec = operation.row.service, revision_spec(operation.revision)
         if errors := await self._store.read(lambda session: admission_errors(self._rules, session, service, spec)):
             why = f"{operation.row.id} cannot be started: {invalid(errors).detail}"
@@ -117,9 +104,9 @@ class Executor:
         except EngineError as error:
             if error.transient:
                 raise
-            wanted = revision_spec(operation.revision).host_port
-            if error.reason == "port_taken" and wanted is not None and tries > 1:
-                await self._start(await self._with_another_port(operation, wanted), tries - 1)
+            requested = revision_spec(operation.revision).host_port
+            if error.reason == "port_taken" and requested is not None and attempts > 1:
+                await self._start(await self._with_another_port(operation, requested), attempts - 1)
                 return
             why = await _masked(str(error), operation.revision)
             reason = "no_capacity" if error.reason == "port_taken" else error.reason
@@ -138,20 +125,20 @@ class Executor:
         self._reached("done", operation)
         await self._store.write(apply)
 
-    async def _with_another_port(self, operation: Operation, wanted: HostPort) -> Operation:
+    async def _with_another_port(self, operation: ExecuteStep, requested: HostPort) -> ExecuteStep:
         """Return the operation with another host port, because another program uses the allocated one."""
 
-        def redraw(session: Session) -> Instance:
+        def reallocate(session: Session) -> Instance:
             row = session.get_one(Instance, operation.row.id)
-            lost, row.host_port = row.host_port, allocate_host_port(session, wanted)
+            taken, row.host_port = row.host_port, allocate_host_port(session, requested)
             row.port = row.port if row.port is None else row.host_port
-            text = f"the host's port {lost} is taken: {row.id} tries {row.host_port}"
+            text = f"the host's port {taken} is taken: {row.id} tries {row.host_port}"
             self._writer.set_instance_status(session, row, "creating", text, operation.deployment)
             return row
 
-        return replace(operation, row=await self._store.write(redraw))
+        return replace(operation, row=await self._store.write(reallocate))
 
-    async def _admit(self, operation: Operation) -> None:
+    async def _admit(self, operation: ExecuteStep) -> None:
         row = operation.row
         for router in self._routers:
             if row.port is not None:
@@ -159,41 +146,41 @@ class Executor:
         self._reached("half", operation)
         await self._engine.enable_auto_restart(row.id)
 
-    async def _withdraw(self, operation: Operation) -> None:
+    async def _withdraw(self, operation: ExecuteStep) -> None:
         for router in self._routers:
             await router.withdraw(operation.row.service, operation.row.id)
 
-    async def _force_close(self, operation: Operation) -> None:
+    async def _force_close(self, operation: ExecuteStep) -> None:
         row = operation.row
-        cut = 0
+        closed = 0
         for router in self._routers:
-            cut += await router.force_close(row.service, row.id)
+            closed += await router.force_close(row.service, row.id)
         timeout = revision_spec(operation.revision).drain_timeout
-        text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
+        text = f"{row.id}: {closed} still in flight after drain_timeout ({timeout:g} s) and cut"
         changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
-        await self._record(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
+        await self._record(operation, "draining", text, changes, warning="drain_timeout" if closed else None)
 
-    async def _stop(self, operation: Operation) -> None:
+    async def _stop(self, operation: ExecuteStep) -> None:
         """Stop the container of a drained instance; no request is lost, even if the process must be killed."""
         row, grace = operation.row, revision_spec(operation.revision).stop_grace_period
-        which = "stop_grace_period"
+        limit = "stop_grace_period"
         if row.port is not None and row.admitted_at is None and grace > UNSERVED_STOP_GRACE:
-            grace, which = UNSERVED_STOP_GRACE, "the grace of one that never served"
+            grace, limit = UNSERVED_STOP_GRACE, "the grace of one that never served"
         began = self._writer.clock.now()
         view = await self._engine.stop(row.id, grace)
         took = self._writer.clock.now() - began
-        killed = view is not None and view.exit_code == KILLED and took >= grace
+        killed = view is not None and view.exit_code == SIGKILL_EXIT_CODE and took >= grace
         code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
         text = f"{row.id} ended{code}"
         if killed:
-            text = f"{row.id} did not end within {which} ({grace:g} s) and was killed"
+            text = f"{row.id} did not end within {limit} ({grace:g} s) and was killed"
         await self._record(operation, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
-    async def _remove(self, operation: Operation) -> None:
+    async def _remove(self, operation: ExecuteStep) -> None:
         row = operation.row
         # the log of a failed instance is removed with its container, so its tail is stored before
-        unheard = row.failure_reason and row.log_tail is None
-        tail = await self.fetch_log_tail(row, operation.revision) if unheard else row.log_tail
+        missing = row.failure_reason and row.log_tail is None
+        tail = await self.fetch_log_tail(row, operation.revision) if missing else row.log_tail
         for router in self._routers:
             if row.port is not None:
                 await router.remove(row.service, row.id)
@@ -221,7 +208,7 @@ class Executor:
         return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _record(
-        self, operation: Operation, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
+        self, operation: ExecuteStep, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
     ) -> None:
         def apply(session: Session) -> None:
             row = session.get_one(Instance, operation.row.id)

@@ -2,106 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from sqlmodel import Session
+from collections.abc import Sequence
 
 from services.engine.port import ContainerView
-from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
+from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.state.planner_inputs import ready_since
-from services.rollouts.state.repository import ServiceSnapshot
-from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance
 
 
-def record_container_status(
-    session: Session, writer: StateWriter, snapshot: ServiceSnapshot, containers: Mapping[str, ContainerView], prober: Prober
-) -> list[int]:
+def record_container_status(tx: ServiceTransaction) -> tuple[int, ...]:
     """Record starts, restarts, deaths and readiness of the service's instances.
 
     Return the slots of the instances that died and that the engine restarted.
     """
-    again = []
-    deployment = snapshot.deployment.id if snapshot.deployment else None
-    for row in snapshot.instances:
+    restarted: list[int] = []
+    containers = {container.instance: container for container in tx.observation.containers}
+    for row in tx.snapshot.instances:
         container = containers.get(row.id)
         if container is None or container.state == "created":
             continue
         if container.state == "running":
-            if _record_start(session, writer, row, container, deployment):
-                again.append(row.slot)
-            _record_readiness(session, writer, snapshot, row, container, prober, deployment)
+            if _record_start(tx, row, container):
+                restarted.append(row.slot)
+            _record_readiness(tx, row, container)
         elif row.exit_code is None and row.status != "stopping":
-            _record_death(session, writer, row, container, deployment)
-    return again
+            _record_death(tx, row, container)
+    return tuple(restarted)
 
 
-def record_serving(
-    session: Session, writer: StateWriter, snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]
-) -> None:
+def record_serving(tx: ServiceTransaction, observed: Sequence[ObservedInstance]) -> None:
     """Record which instances serve.
 
     An instance serves if every router admits it or, for an instance without a port, if the instance is ready.
     """
-    deployment = snapshot.deployment.id if snapshot.deployment else None
-    rows = {row.id: row for row in snapshot.instances}
+    rows = {row.id: row for row in tx.snapshot.instances}
     for instance in observed:
         row = rows[instance.id]
         if instance.serves and row.status in ("creating", "starting", "ready", "draining"):
             at = row.admitted_at
             if at is None or at < (row.ready_at or 0):  # the instance was restarted since it was admitted
-                at = writer.clock.now()
-            writer.set_instance_status(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
+                at = tx.writer.clock.now()
+            changes = {"admitted_at": at}
+            tx.writer.set_instance_status(tx.session, row, "serving", f"{row.id} serves", tx.deployment_id, changes)
 
 
-def _record_start(
-    session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
-) -> bool:
+def _record_start(tx: ServiceTransaction, row: Instance, container: ContainerView) -> bool:
     """Record a new start of the container; return whether it is a restart."""
     if row.start == container.start_id:
         return False
-    again = row.start is not None
+    restarted = row.start is not None
     changes = {
         "container_id": container.container_id,
         "start": container.start_id,
-        "started_at": writer.clock.now(),
+        "started_at": tx.writer.clock.now(),
         "ready_at": None,
         "exit_code": None,
-        "restarts": row.restarts + 1 if again else row.restarts,
+        "restarts": row.restarts + 1 if restarted else row.restarts,
     }
     text = f"{row.id} started at {row.address}"
-    if again:
+    if restarted:
         text = f"{row.id} was started again by the engine (restart {row.restarts + 1}); it is proved anew"
     status = row.status if row.leaving_at is not None else "starting"
-    writer.set_instance_status(session, row, status, text, deployment, changes, died=again)
-    return again
+    tx.writer.set_instance_status(tx.session, row, status, text, tx.deployment_id, changes, died=restarted)
+    return restarted
 
 
-def _record_readiness(
-    session: Session,
-    writer: StateWriter,
-    snapshot: ServiceSnapshot,
-    row: Instance,
-    container: ContainerView,
-    prober: Prober,
-    deployment: int | None,
-) -> None:
-    ready_at = ready_since(snapshot, row, container, prober, writer.clock.now())
+def _record_readiness(tx: ServiceTransaction, row: Instance, container: ContainerView) -> None:
+    ready_at = ready_since(tx.snapshot, row, container, tx.observation.probes, tx.writer.clock.now())
     if (ready_at is None) == (row.ready_at is None):
         return
     if row.leaving_at is not None:
         row.ready_at = ready_at
-        session.add(row)
-    elif ready_at is not None:
-        writer.set_instance_status(session, row, "ready", f"{row.id} is ready", deployment, {"ready_at": ready_at})
-    else:
-        writer.set_instance_status(session, row, "starting", f"{row.id} is no longer ready", deployment, {"ready_at": None})
+        tx.session.add(row)
+        return
+    status, text = ("ready", f"{row.id} is ready") if ready_at is not None else ("starting", f"{row.id} is no longer ready")
+    tx.writer.set_instance_status(tx.session, row, status, text, tx.deployment_id, {"ready_at": ready_at})
 
 
-def _record_death(
-    session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
-) -> None:
+def _record_death(tx: ServiceTransaction, row: Instance, container: ContainerView) -> None:
     how = " (out of memory)" if container.oom_killed else ""
     text = f"{row.id} exited with code {container.exit_code}{how}"
     changes = {
@@ -110,4 +89,4 @@ def _record_death(
         "oom_killed": container.oom_killed,
         "ready_at": None,
     }
-    writer.set_instance_status(session, row, row.status, text, deployment, changes, event="instance_exited")
+    tx.writer.set_instance_status(tx.session, row, row.status, text, tx.deployment_id, changes, event="instance_exited")

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 
 from sqlmodel import Session
 
-from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Create, Failed, MarkDraining, Plan, Recall, Start, Stop, Succeeded
-from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.observed_status import record_container_status, record_serving
+from services.rollouts.reconciler.operations import ExecuteStep
 from services.rollouts.reconciler.result import Observation, ReconcileResult
+from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.state.addresses import SubnetExhausted, allocate_address
 from services.rollouts.state.dependencies import is_blocked
 from services.rollouts.state.host_ports import HostPortsExhausted, allocate_host_port
@@ -30,9 +30,7 @@ from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance, Revision
 
 
-def reconcile_service(
-    session: Session, name: str, observation: Observation, writer: StateWriter, prober: Prober
-) -> ReconcileResult:
+def reconcile_service(session: Session, name: str, observation: Observation, writer: StateWriter) -> ReconcileResult:
     """Reconcile a service inside the caller's write transaction; the database is the only I/O."""
     snapshot = load_service(session, name)
     result, writes = ReconcileResult(), writer.writes
@@ -43,18 +41,17 @@ def reconcile_service(
     result.blocked = next_up is not None and is_blocked(session, next_up)
     result.activate = [next_up.id] if next_up is not None and next_up.id is not None and not result.blocked else []
     result.idle = snapshot.deployment is None
-    by_instance = {container.instance: container for container in observation.containers}
-    result.crashed_slots = record_container_status(session, writer, snapshot, by_instance, prober)
-    complaints = prober.last_errors(row.id for row in snapshot.instances)
+    tx = ServiceTransaction(session, writer, snapshot, observation)
+    result.crashed_slots = [*record_container_status(tx)]
     observed = observe_instances(
         snapshot,
         observation.containers,
         observation.endpoint_states,
         observation.unhealthy_since,
         observation.watched_since,
-        complaints,
+        observation.probes.errors,
     )
-    record_serving(session, writer, snapshot, observed)
+    record_serving(tx, observed)
     now = writer.clock.now()
     made = plan(desired_state(snapshot, observation.backoff_until), observed, now)
     result.instances = [row.id for row in snapshot.instances]
@@ -124,7 +121,7 @@ def _steps(
                     result.capacity_error = str(error)
                     continue
                 result.instances.append(row.id)
-                result.operations.append(Operation(Start(row.id), row, snapshot.revision_of(row), deployment))
+                result.operations.append(ExecuteStep(Start(row.id), row, snapshot.revision_of(row), deployment))
             case MarkDraining(instance):
                 _start_draining(session, rows[instance], crashes.get(instance), writer, deployment)
                 result.crashed_slots += [rows[instance].slot] if instance in crashes else []
@@ -141,7 +138,7 @@ def _steps(
                     writer.set_instance_status(
                         session, row, "stopping", f"{row.id} has nothing in flight and is told to stop", deployment
                     )
-                result.operations.append(Operation(step, row, snapshot.revision_of(row), deployment))
+                result.operations.append(ExecuteStep(step, row, snapshot.revision_of(row), deployment))
 
 
 def _allocate_instance(

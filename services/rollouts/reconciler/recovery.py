@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
-from services.engine.port import ContainerView, Engine
+from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
 from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.state.id_floors import raise_id_floors
 from services.rollouts.state.planner_inputs import observe_instances
 from services.rollouts.state.repository import ServiceSnapshot, load_service
@@ -19,55 +20,59 @@ from services.rollouts.state.revision_spec import revision_healthcheck, uses_eng
 from services.rollouts.state.routing_config import active_revision, endpoint_for, linked_services, routed_service
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.transitions import StateWriter
-from services.routing.port import Endpoint, RoutedService, Router
-from services.store.database import Store
+from services.routing.port import Endpoint, RoutedService
 from services.store.tables import Instance, Service
 
 
 async def recover(
-    store: Store,
-    engine: Engine,
-    routers: Sequence[Router],
-    writer: StateWriter,
-    prober: Prober,
-    runtime_status: RuntimeStatus,
-    points: CrashPoints,
+    ports: Ports, writer: StateWriter, prober: Prober, runtime_status: RuntimeStatus, points: CrashPoints
 ) -> dict[str, RoutedService | None]:
     """Restore the rows and the routers, and return what the routers now know of every known service.
 
     The value is None for a service of which nothing is routed.
     """
-    containers = {view.instance: view for view in await engine.observe()}
-    snapshots = await store.read(_snapshots)
-    unknown = unknown_to(containers, await store.read(known_instances))
+    containers = {view.instance: view for view in await ports.engine.observe()}
+    snapshots = await ports.store.read(_snapshots)
+    unknown = unknown_to(containers, await ports.store.read(known_instances))
     runtime_status.set_unknown_containers(unknown)
-    asked = [pair for snapshot in snapshots for pair in _to_probe(snapshot, containers)]
-    proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
-    again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start_id}
-    strangers = [containers[id] for id in unknown]
-    await store.write(lambda session: _write(session, writer, containers, strangers, again))
+    to_probe = [pair for snapshot in snapshots for pair in _to_probe(snapshot, containers)]
+    healthy = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in to_probe])
+    restarted = {row.id for _, row in to_probe if row.id in healthy and row.start != containers[row.id].start_id}
+
+    def write(session: Session) -> None:
+        raise_id_floors(session, containers.values(), [containers[id] for id in unknown])
+        _record_restarts(session, writer, containers, restarted)
+
+    await ports.store.write(write)
     points.reached("start:restoring")
-    snapshots = await store.read(_snapshots)
-    linked = await store.read(linked_services)
+    snapshots = await ports.store.read(_snapshots)
+    services, endpoints = _routing(snapshots, containers, await ports.store.read(linked_services))
+    routed = [service for service in services.values() if service is not None]
+    for router in ports.routers:
+        services |= await router.restore(routed, endpoints)
+    return services
+
+
+def _routing(
+    snapshots: Sequence[ServiceSnapshot], containers: dict[str, ContainerView], linked: set[str]
+) -> tuple[dict[str, RoutedService | None], list[Endpoint]]:
+    """Return the settings of every service for the routers, and the endpoints of the instances that serve."""
     services: dict[str, RoutedService | None] = {}
     endpoints: list[Endpoint] = []
     for snapshot in snapshots:
         name = snapshot.service.name
-        observed = observe_instances(snapshot, list(containers.values()), [], {})
-        revision = active_revision(snapshot, observed)
-        services[name] = (
-            routed_service(snapshot.service, revision, name in linked) if revision and snapshot.instances else None
-        )
+        revision = active_revision(snapshot, observe_instances(snapshot, list(containers.values()), [], {}))
+        if revision is None or not snapshot.instances:
+            services[name] = None
+            continue
+        services[name] = routed_service(snapshot.service, revision, name in linked)
         if services[name] is not None:
             endpoints += [
                 endpoint_for(row, snapshot.revision_of(row), row.start or "")
                 for row in snapshot.instances
                 if row.port is not None and _serves(row, containers.get(row.id))
             ]
-    routed = [service for service in services.values() if service is not None]
-    for router in routers:
-        services |= await router.restore(routed, endpoints)
-    return services
+    return services, endpoints
 
 
 def known_instances(session: Session) -> set[str]:
@@ -116,16 +121,12 @@ def _target(snapshot: ServiceSnapshot, row: Instance, container: ContainerView) 
     return ProbeTarget(row.id, container.start_id, row.address, check.port or row.port or 0, check, revision.effective)
 
 
-def _write(
-    session: Session,
-    writer: StateWriter,
-    containers: dict[str, ContainerView],
-    strangers: Sequence[ContainerView],
-    again: set[str],
+def _record_restarts(
+    session: Session, writer: StateWriter, containers: dict[str, ContainerView], restarted: set[str]
 ) -> None:
-    raise_id_floors(session, containers.values(), strangers)
+    """Record the restarts, since which the instances have proved to be ready again."""
     now = writer.clock.now()
-    for id in sorted(again):
+    for id in sorted(restarted):
         row, view = session.get_one(Instance, id), containers[id]
         changes = {"start": view.start_id, "container_id": view.container_id, "started_at": now, "ready_at": now}
         text = f"{id} was started again by the engine while Sluice was away (restart {row.restarts + 1}), and answers"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.engine.port import ContainerView
-from services.probes import ProbeTarget
+from services.probes import ProbeSnapshot, ProbeTarget
 from services.rollouts.planner.steps import Plan
-from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import UnservedLink
+from services.rollouts.reconciler.operations import ExecuteStep
 from services.routing.port import EndpointState, RoutedService
 from services.store.tables import Instance, Revision
 
@@ -23,6 +23,7 @@ class Observation:
     unhealthy_since: Mapping[str, float]
     published: RoutedService | None
     subnet: str
+    probes: ProbeSnapshot = field(default_factory=ProbeSnapshot)
     is_linked: bool = False
     """Whether another service names this service in its `links`."""
     is_current: Callable[[str], bool] = lambda _: True
@@ -49,7 +50,7 @@ class ReconcileResult:
 
     Until then nothing more is planned, because the log tail is recorded with the failure of the deployment.
     """
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[ExecuteStep] = field(default_factory=list)
     activate: list[int] = field(default_factory=list)
     blocked: bool = False
     """Whether the next deployment waits for deployments of other services."""

@@ -156,8 +156,8 @@ class ServiceState:
         else:
             self.drain_poll.reset()
             delay = RESYNC_PERIOD
-        wake_at = result.plan.wake_at if result.plan else None
-        return min(delay, max(wake_at - now, 0.01)) if wake_at is not None else delay
+        requeue_at = result.plan.requeue_at if result.plan else None
+        return min(delay, max(requeue_at - now, 0.01)) if requeue_at is not None else delay
 
     def _long_trouble(self, keys: Iterable[str], now: float) -> str | None:
         troubles = [self._router_errors[key] for key in keys if key in self._router_errors]

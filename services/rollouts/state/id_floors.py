@@ -24,18 +24,18 @@ The value is written for services that the store does not know.
 """
 
 
-def raise_id_floors(session: Session, containers: Iterable[ContainerView], strangers: Iterable[ContainerView]) -> None:
+def raise_id_floors(session: Session, containers: Iterable[ContainerView], unknown: Iterable[ContainerView]) -> None:
     """Raise the next deployment, revision and instance numbers and the next address above those in use.
 
-    `containers` are all of Sluice's containers on the engine; `strangers` are those of them that the store does not know.
+    `containers` are all of Sluice's containers on the engine; `unknown` are those of them that the store does not know.
     """
     highest = max((view.deployment for view in containers), default=0)
     session.merge(Meta(key=HIGHEST_LABEL, value=str(highest)))
-    for view in strangers:
-        _go_on_after(session, view.address)
+    for view in unknown:
+        _raise_last_address(session, view.address)
         service = session.get(Service, view.service)
         if service is None:
-            _raise(session, _HIGHEST_REVISION + view.service, view.revision)
+            _raise_number(session, _HIGHEST_REVISION + view.service, view.revision)
         elif service.next_revision <= view.revision:
             service.next_revision = view.revision + 1
             session.add(service)
@@ -52,13 +52,13 @@ def first_free_revision(session: Session, service: str) -> int:
     return int(row.value) + 1 if row is not None else 1
 
 
-def _go_on_after(session: Session, address: str | None) -> None:
+def _raise_last_address(session: Session, address: str | None) -> None:
     last = session.get(Meta, LAST)
     if address is not None and (last is None or IPv4Address(last.value) < IPv4Address(address)):
         session.merge(Meta(key=LAST, value=address))
 
 
-def _raise(session: Session, key: str, number: int) -> None:
+def _raise_number(session: Session, key: str, number: int) -> None:
     row = session.get(Meta, key)
     if row is None or int(row.value) < number:
         session.merge(Meta(key=key, value=str(number)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from services.engine.port import ContainerView
-from services.probes import Prober, ProbeTarget
+from services.probes import ProbeSnapshot, ProbeTarget
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.repository import ServiceSnapshot
@@ -57,13 +57,13 @@ def observe_instances(
     endpoint_states: Sequence[Mapping[str, EndpointState]],
     unhealthy_since: Mapping[str, float],
     watched_since: float = 0,
-    complaints: Mapping[str, str] = MappingProxyType({}),
+    probe_errors: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ObservedInstance]:
     """Return one ObservedInstance for each instance that the store knows.
 
     Containers that the store does not know are not touched. `watched_since` is the time when this process of Sluice began:
-    time in which no probe ran does not count against an instance. `complaints` maps instance ids to the errors of their last
-    probes.
+    time in which no probe ran does not count against an instance. `probe_errors` maps instance ids to the errors of their
+    last probes.
     """
     by_instance = {container.instance: container for container in containers}
     return [
@@ -74,7 +74,7 @@ def observe_instances(
             endpoint_states,
             unhealthy_since,
             watched_since,
-            complaints.get(row.id, ""),
+            probe_errors.get(row.id, ""),
         )
         for row in snapshot.instances
     ]
@@ -97,7 +97,7 @@ def probe_targets(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance
 
 
 def ready_since(
-    snapshot: ServiceSnapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float
+    snapshot: ServiceSnapshot, row: Instance, container: ContainerView | None, probes: ProbeSnapshot, now: float
 ) -> float | None:
     """Return the time since which the current start of an instance is ready, or None if it is not ready."""
     if container is None or container.state != "running":
@@ -108,7 +108,7 @@ def ready_since(
         return (row.ready_at or now) if ready else None
     if row.admitted_at is not None and (row.status in ("serving", "draining") or _has_served_since_ready(row)):
         return row.ready_at
-    return prober.ready_at(row.id, container.start_id)
+    return probes.ready_at.get((row.id, container.start_id))
 
 
 def _has_served_since_ready(row: Instance) -> bool:
@@ -144,20 +144,12 @@ def _observe_instance(
     endpoint_states: Sequence[Mapping[str, EndpointState]],
     unhealthy_since: Mapping[str, float],
     watched_since: float,
-    complaint: str,
+    probe_error: str,
 ) -> ObservedInstance:
     routed = row.port is not None
-    mine = [
-        endpoint_state
-        for endpoint_state in (seats_of.get(row.id) for seats_of in endpoint_states)
-        if endpoint_state is not None and routed
-    ]
-    admitted = (
-        bool(mine)
-        and len(mine) == len(endpoint_states)
-        and all(endpoint_state.state == "admitted" for endpoint_state in mine)
-    )
-    partly = any(endpoint_state.state == "admitted" for endpoint_state in mine)
+    states = [by_instance[row.id] for by_instance in endpoint_states if routed and row.id in by_instance]
+    admitted = [state.state == "admitted" for state in states]
+    by_every_router = bool(states) and len(states) == len(endpoint_states) and all(admitted)
     return ObservedInstance(
         id=row.id,
         slot=row.slot,
@@ -168,22 +160,22 @@ def _observe_instance(
         created_at=row.created_at,
         started_at=max(row.started_at, watched_since) if row.started_at is not None else None,
         ready_at=row.ready_at,
-        admitted=partly if row.leaving_at is not None else admitted,
-        healthy=all(endpoint_state.healthy for endpoint_state in mine),
+        admitted=any(admitted) if row.leaving_at is not None else by_every_router,
+        healthy=all(state.healthy for state in states),
         unhealthy_since=unhealthy_since.get(row.id),
-        known_to_router=bool(mine),
-        drained=all(endpoint_state.drained for endpoint_state in mine),
+        known_to_router=bool(states),
+        drained=all(state.drained for state in states),
         auto_restart=container is None or container.auto_restart,
-        in_flight=sum(endpoint_state.in_flight for endpoint_state in mine),
-        drain_blocker="; ".join(endpoint_state.drain_blocker for endpoint_state in mine if endpoint_state.drain_blocker),
-        drain_not_before=max((endpoint_state.drain_not_before for endpoint_state in mine), default=0),
+        in_flight=sum(state.in_flight for state in states),
+        drain_blocker="; ".join(state.drain_blocker for state in states if state.drain_blocker),
+        drain_not_before=max((state.drain_not_before for state in states), default=0),
         draining_since=row.leaving_at,
         stopping=row.status in ("stopping", "failed"),
         force_closed_at=row.cut_at,
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
         failure=(row.failure_reason or "", row.failure or "") if _failed_to_start(row) else None,
         exit_description=_exit_description(row, container),
-        last_probe_error=complaint,
+        last_probe_error=probe_error,
     )
 
 

@@ -12,9 +12,9 @@ from services.store.tables import Deployment, Instance, Revision, Service
 
 ACTIVE = ("progressing", "paused", "rolling_back")
 _NAME: BindParameter[str] = bindparam("name")
-_UNDER_WAY = select(Deployment).where(Deployment.service == _NAME, col(Deployment.status).in_(ACTIVE))
-_NOT_GONE = select(Instance).where(Instance.service == _NAME, col(Instance.stopped_at).is_(None)).order_by(col(Instance.id))
-_OF_NUMBERS = select(Revision).where(
+_ACTIVE_DEPLOYMENT = select(Deployment).where(Deployment.service == _NAME, col(Deployment.status).in_(ACTIVE))
+_INSTANCES = select(Instance).where(Instance.service == _NAME, col(Instance.stopped_at).is_(None)).order_by(col(Instance.id))
+_REVISIONS = select(Revision).where(
     Revision.service == _NAME, col(Revision.number).in_(bindparam("numbers", expanding=True))
 )
 """The three queries above are built once.
@@ -53,10 +53,10 @@ def load_service(session: Session, name: str) -> ServiceSnapshot | None:
     service = session.get(Service, name)
     if service is None:
         return None
-    deployment = session.exec(_UNDER_WAY, params={"name": name}).first()
-    instances = session.exec(_NOT_GONE, params={"name": name}).all()
+    deployment = session.exec(_ACTIVE_DEPLOYMENT, params={"name": name}).first()
+    instances = session.exec(_INSTANCES, params={"name": name}).all()
     numbers = {row.revision for row in instances} | {service.revision}
     if deployment is not None:
         numbers |= {deployment.revision, deployment.from_revision}
-    known = session.exec(_OF_NUMBERS, params={"name": name, "numbers": [each for each in numbers if each is not None]})
+    known = session.exec(_REVISIONS, params={"name": name, "numbers": [each for each in numbers if each is not None]})
     return ServiceSnapshot(service, deployment, {row.number: row for row in known}, instances)

@@ -29,20 +29,20 @@ class LeaseLost(Exception):
 class StateWriter:
     """Writer of status changes and events in the caller's transaction.
 
-    `run` is the fencing number of this process.
+    `fencing_number` is that of this process.
     """
 
-    def __init__(self, clock: Clock, run: int) -> None:
+    def __init__(self, clock: Clock, fencing_number: int) -> None:
         self.clock = clock
-        self.run = run
+        self.fencing_number = fencing_number
         self.writes = 0
         """Number of events written. A caller compares it to find out whether there is something to notify."""
 
     def lease(self, deployment: Deployment) -> None:
         """Lease the deployment to this process. Raises LeaseLost if a newer process holds it."""
-        if deployment.run > self.run:
-            raise LeaseLost(f"deployment {deployment.id} is held by run {deployment.run}")
-        deployment.run = self.run
+        if deployment.run > self.fencing_number:
+            raise LeaseLost(f"deployment {deployment.id} is leased by the newer process {deployment.run}")
+        deployment.run = self.fencing_number
 
     def transition(
         self, session: Session, deployment: Deployment, status: Status, message: str, *, reason: str | None = None,

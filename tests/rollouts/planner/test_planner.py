@@ -113,7 +113,7 @@ def test_recreate_starts_no_reserved_instance_while_old_one_drains() -> None:
 
 def test_min_ready_seconds_delays_admission() -> None:
     made = plan_for(to(1, min_ready=10), ready("new-1"))
-    assert (made.steps, made.wake_at) == ((), NOW + 9)
+    assert (made.steps, made.requeue_at) == ((), NOW + 9)
     assert planned_steps(to(1, min_ready=10), ready("new-1", ready_at=NOW - 10)) == (Admit("new-1"),)
 
 
@@ -123,7 +123,7 @@ def test_worker_without_port_serves_when_ready() -> None:
 
 def test_worker_counts_only_after_min_ready_seconds() -> None:
     made = plan_for(to(1, min_ready=10), worker("new-1", ready_at=NOW - 1), worker("old-1", ready_at=NOW - 50))
-    assert (made.steps, made.outcome, made.wake_at) == ((), None, NOW + 9)
+    assert (made.steps, made.outcome, made.requeue_at) == ((), None, NOW + 9)
     assert planned_steps(to(1, min_ready=10), worker("new-1", ready_at=NOW - 10), worker("old-1", ready_at=NOW - 50)) == (
         MarkDraining("old-1"),
     )
@@ -181,10 +181,10 @@ def test_container_that_never_started_is_removed_directly() -> None:
 
 def test_drain_timeout_force_closes_then_stops_instance() -> None:
     target = to(1, drain_timeout=30)
-    assert plan_for(target, *news(1), draining("old-1")).wake_at == NOW + 28
+    assert plan_for(target, *news(1), draining("old-1")).requeue_at == NOW + 28
     assert planned_steps(target, *news(1), draining("old-1", draining_since=NOW - 30)) == (ForceClose("old-1"),)
     cut = draining("old-1", draining_since=NOW - 31, force_closed_at=NOW - 1)
-    assert plan_for(target, *news(1), cut).wake_at == NOW - 1 + FORCE_CLOSE_GRACE
+    assert plan_for(target, *news(1), cut).requeue_at == NOW - 1 + FORCE_CLOSE_GRACE
     assert planned_steps(target, *news(1), replace(cut, drained=True)) == (Stop("old-1"),)
     long_ago = replace(cut, draining_since=NOW - 60, force_closed_at=NOW - FORCE_CLOSE_GRACE)
     assert planned_steps(target, *news(1), long_ago) == (Stop("old-1"),)
@@ -193,9 +193,9 @@ def test_drain_timeout_force_closes_then_stops_instance() -> None:
 def test_drain_timeout_starts_when_no_client_can_send_any_more() -> None:
     target, left = to(1, drain_timeout=30), NOW - 90
     unheard = draining("old-1", draining_since=left, drain_not_before=math.inf)
-    assert (planned_steps(target, *news(1), unheard), plan_for(target, *news(1), unheard).wake_at) == ((), None)
+    assert (planned_steps(target, *news(1), unheard), plan_for(target, *news(1), unheard).requeue_at) == ((), None)
     cached = replace(unheard, drain_not_before=NOW + 20)
-    assert (planned_steps(target, *news(1), cached), plan_for(target, *news(1), cached).wake_at) == ((), NOW + 20)
+    assert (planned_steps(target, *news(1), cached), plan_for(target, *news(1), cached).requeue_at) == ((), NOW + 20)
     assert planned_steps(target, *news(1), replace(unheard, drain_not_before=NOW - 29)) == ()
     assert planned_steps(target, *news(1), replace(unheard, drain_not_before=NOW - 30)) == (ForceClose("old-1"),)
 

@@ -34,7 +34,7 @@ def test_deployment_without_progress_fails_at_deadline() -> None:
 
 
 def test_planner_wakes_at_deadline() -> None:
-    assert plan_for(to(1, deadline=NOW + 3), starting("new-1")).wake_at == NOW + 3
+    assert plan_for(to(1, deadline=NOW + 3), starting("new-1")).requeue_at == NOW + 3
 
 
 def test_deadline_ignores_drain_after_new_instances_serve() -> None:

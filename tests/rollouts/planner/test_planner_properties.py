@@ -136,7 +136,7 @@ class Course:
         if self.status != "steady" and made.progress.milestone > self.milestone:
             self.milestone, self.deadline = made.progress.milestone, now + PROGRESS_DEADLINE
         if not made.steps:
-            self._check_wake_at(target, made)
+            self._check_requeue_at(target, made)
         if self._ends(made):
             return True
         for number, step in enumerate(in_order(made.steps, order)):
@@ -162,9 +162,9 @@ class Course:
         self._finish("succeeded" if self.status == "progressing" else "rolled_back")
         return True
 
-    def _check_wake_at(self, target: DesiredState, made: Plan) -> None:
-        """Check that until `wake_at` the plan does not change by time alone."""
-        before = self.world.now + 1e6 if made.wake_at is None else made.wake_at - 1e-5
+    def _check_requeue_at(self, target: DesiredState, made: Plan) -> None:
+        """Check that until `requeue_at` the plan does not change by time alone."""
+        before = self.world.now + 1e6 if made.requeue_at is None else made.requeue_at - 1e-5
         later = plan(target, self.world.observed(), before)
         assert (later.steps, later.outcome) == (made.steps, made.outcome), f"it should have looked again: {later}"
 
@@ -173,7 +173,7 @@ class Course:
         if self.turn():
             return True
         made = plan(self.target, self.world.observed(), self.world.now)
-        moments = [moment for moment in (made.wake_at, self.world.next_event()) if moment is not None]
+        moments = [moment for moment in (made.requeue_at, self.world.next_event()) if moment is not None]
         if moments:
             self.world.wait(min(moments) - self.world.now, self.target)
         return bool(moments)

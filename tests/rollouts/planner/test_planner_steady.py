@@ -33,7 +33,7 @@ def test_steady_state_never_fails() -> None:
 
 def test_replacement_waits_for_backoff_after_repeated_crashes() -> None:
     made = plan_for(steady(2, backoff_until=NOW + 8), serving("new-1"), dead("new-2"))
-    assert (made.steps, made.wake_at) == ((MarkDraining("new-2"),), NOW + 8)
+    assert (made.steps, made.requeue_at) == ((MarkDraining("new-2"),), NOW + 8)
 
 
 def test_restarted_instance_is_admitted_only_once_ready_again() -> None:

@@ -13,6 +13,7 @@ from services.clock import SystemClock
 from services.probes import ProbeTarget
 from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
+from services.rollouts.reconciler.ports import Ports
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -28,17 +29,8 @@ async def test_cancelled_controller_ends_its_workers_and_probes(tmp_path: Path) 
     clock, store, readiness = SystemClock(), open_store(tmp_path), Readiness()
     readiness.report("loop", "not begun")
     engine = FakeEngine(clock)
-    runner = Controller(
-        store,
-        clock,
-        engine,
-        [FakeGateway(clock)],
-        ChangeNotifier(),
-        RuntimeStatus(),
-        readiness,
-        PullCredentials(),
-        AdmissionRules(),
-    )
+    ports = Ports(store, clock, engine, [FakeGateway(clock)])
+    runner = Controller(ports, ChangeNotifier(), RuntimeStatus(), readiness, PullCredentials(), AdmissionRules())
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with anyio.create_task_group() as tasks:
