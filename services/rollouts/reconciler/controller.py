@@ -6,9 +6,8 @@ Each service has one worker task. Notifications wake the task, and a slow poll i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 
 import structlog
 from anyio import CancelScope
@@ -18,24 +17,33 @@ from services.concurrency import ExpiringSemaphore
 from services.engine.port import EngineError
 from services.probes import Prober
 from services.readiness import Readiness
-from services.rollouts.planner.steps import Admit, Remove, Start, Stop
+from services.rollouts.planner.steps import Remove, Start, Stop
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.executor import Executor
-from services.rollouts.reconciler.operations import ExecuteStep
+from services.rollouts.reconciler.linking import LinkedServices
+from services.rollouts.reconciler.observation import Observation, Observer
+from services.rollouts.reconciler.operations import (
+    PUBLICATION,
+    Activate,
+    ExecuteStep,
+    FetchLogTail,
+    Operation,
+    Publish,
+    Unpublish,
+)
 from services.rollouts.reconciler.ports import Ports
 from services.rollouts.reconciler.reconcile import reconcile_service
 from services.rollouts.reconciler.recovery import known_instances, recover
-from services.rollouts.reconciler.result import Observation, ReconcileResult
-from services.rollouts.reconciler.service_state import CRASH_WINDOW, PUBLISH, ServiceState
+from services.rollouts.reconciler.result import ReconcileResult
+from services.rollouts.reconciler.service_state import CRASH_WINDOW, ServiceState
 from services.rollouts.reconciler.watcher import watch
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.state.crash_history import crashes_since
-from services.rollouts.state.routing_config import is_published, linked_services
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.transitions import LeaseLost, StateWriter
-from services.routing.port import RoutedService, RoutingError
+from services.routing.port import RoutingError
 from services.store.events import ChangeNotifier
 from services.store.tables import Meta
 
@@ -69,18 +77,12 @@ class Controller:
         self._credentials = credentials
         self._rules = rules
         self._points = crash_points or CrashPoints()
-        self._prober = Prober(ports.clock, self._probed)
         self._states: dict[str, ServiceState] = {}
         self._enqueued_early: set[str] = set()
         self._running = False
-        self._subnet = ""
-        self._linked: set[str] = set()
+        self._prober = Prober(ports.clock, self._probed)
         self._blocked: set[str] = set()
         """Services whose next deployment waits for deployments of other services."""
-        self._awaiting_links: set[str] = set()
-        """Services whose deployment waits until the routers answer for other services by name."""
-        self._started_at = 0.0
-        self._writer = StateWriter(ports.clock, 0)
         self._start_slots = ExpiringSemaphore(MAX_CONCURRENT_STARTS, START_SLOT_SECONDS)
         self._reconcile_slots = ExpiringSemaphore(MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS)
         self.reconciles = 0
@@ -109,32 +111,29 @@ class Controller:
         Raises EngineError or RoutingError if the controller cannot start.
         """
         try:
-            await self.start(subnet, link_address)
+            await self._start(subnet, link_address)
             await watch(self._ports.engine, self._ports.routers, self)
         finally:
-            with CancelScope(shield=True):  # without the shield, a cancelled scope would abort `close` at its first await
-                await self.close()
+            with CancelScope(shield=True):  # without the shield, a cancelled scope would abort the close at its first await
+                await self._close()
 
-    async def start(self, subnet: str, link_address: str) -> None:
-        """Bring the routers in line with the running instances, then start to reconcile every service.
-
-        The controller reports ready when this returns. The arguments and errors are those of `run`.
-        """
-        number = await self._ports.store.read(lambda session: session.get(Meta, "run"))
-        self._subnet = subnet
-        self._writer = writer = StateWriter(self._ports.clock, int(number.value) if number else 1)
-        self._executor = Executor(self._ports, writer, self._prober, link_address, self._rules, self._points)
-        self._activator = DeploymentActivator(
-            self._ports.store, self._ports.clock, self._ports.engine, writer, self._rules, self._credentials
-        )
-        published = await recover(self._ports, writer, self._prober, self._runtime_status, self._points)
-        self._points.reached("start:restored")
-        self._linked = await self._ports.store.read(linked_services)
-        self._started_at = now = self._ports.clock.now()
-        crashes = await self._ports.store.read(lambda session: crashes_since(session, now - CRASH_WINDOW))
+    async def _start(self, subnet: str, link_address: str) -> None:
+        """Bring the routers in line with the running instances, then start to reconcile every service."""
+        ports, points = self._ports, self._points
+        number = await ports.store.read(lambda session: session.get(Meta, "run"))
+        self._writer = writer = StateWriter(ports.clock, int(number.value) if number else 1)
+        published = await recover(ports, writer, self._prober, self._runtime_status, points)
+        points.reached("start:restored")
+        now = ports.clock.now()
+        self._links = links = LinkedServices(ports.store, self._states, self.enqueue)
+        await links.refresh()
+        self._observer = Observer(ports, self._prober, self._readiness, links, subnet=subnet, watched_since=now)
+        self._executor = Executor(ports, writer, self._prober, link_address, self._rules, points)
+        self._activator = DeploymentActivator(ports.store, ports.clock, ports.engine, writer, self._rules, self._credentials)
+        crashes = await ports.store.read(lambda session: crashes_since(session, now - CRASH_WINDOW))
         self._running = True
         for name, routed in published.items():
-            self._states.setdefault(name, ServiceState()).published = routed
+            self._states[name] = ServiceState(published=routed)
         for name, slot, at in crashes:
             # the host's clock may have been set back since the crash
             self._states.setdefault(name, ServiceState()).record_crashes([slot], min(at, now))
@@ -143,11 +142,14 @@ class Controller:
         self._enqueued_early.clear()
         self._readiness.clear("loop")
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Stop all reconciles, operations and probes; running instances keep running."""
         self._running = False
         tasks = [
-            task for state in self._states.values() for task in (state.worker, *state.busy.values()) if task is not None
+            task
+            for state in self._states.values()
+            for task in (state.worker, *state.operations.values())
+            if task is not None
         ]
         for task in tasks:
             task.cancel()
@@ -186,175 +188,120 @@ class Controller:
         """Return the ids of all instances that the store knows and that are not gone."""
         return await self._ports.store.read(known_instances)
 
-    async def reconcile(self, name: str) -> ReconcileResult:
-        """Observe a service, plan, commit, and start the operations of the plan."""
-        state = self._states.setdefault(name, ServiceState())
-        async with self._reconcile_slots.acquire():
-            self.reconciles += 1
-            state.wake.clear()  # before the observation, so that no later notification is lost
-            observation = await self._observe(name, state)
-            result = await self._ports.store.write(lambda session: self._reconcile_in(session, name, observation))
-        self._committed(name, result)
-        await self._publish_status(name, state, result)
-        if result.needs_log_tail is not None:
-            row, revision = result.needs_log_tail
-            state.log_tails[row.id] = await self._executor.fetch_log_tail(row, revision)
-            state.wake.set()
-        for id in result.activate:
-            self._start_operation(name, state, f"begin {id}", partial(self._activate, name, id))
-        if result.unpublish:
-            self._start_operation(name, state, PUBLISH, partial(self._unpublish, name, state))
-        elif result.routed is not None and result.routed != state.published:
-            self._start_operation(name, state, PUBLISH, partial(self._publish, result.routed, state))
-        elif result.plan is not None:
-            state.record_router_error(PUBLISH, self._ports.clock.now(), None)
-        for operation in result.operations:
-            if not observation.is_current(operation.row.id):
-                state.wake.set()  # an operation on the instance ended since, so the observation may be out of date
-            elif not isinstance(operation.step, Admit) or is_published(result.routed, state.published):
-                self._start_operation(name, state, operation.row.id, partial(self._execute, operation))
-        return result
-
-    def _reconcile_in(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
-        result = reconcile_service(session, name, observation, self._writer)
-        self._points.written("before", result.plan.steps if result.plan else (), name)
-        return result
-
-    def _committed(self, name: str, result: ReconcileResult) -> None:
-        """Report the crash points between the commit of a result and everything that follows from it."""
-        if result.plan is None:
-            return
-        self._points.written("after", result.plan.steps, name)
-        if result.plan.steps:
-            self._points.reached("loop:decided", name)
-        if result.plan.outcome is not None and result.requeue_now:
-            self._points.reached("loop:concluded", name)
-
     async def _run_worker(self, name: str, state: ServiceState) -> None:
         """Reconcile a service repeatedly until the service is finished or the lease is lost."""
         while True:
             try:
-                result = await self.reconcile(name)
-                delay = state.requeue_after(result, self._ports.clock.now())
-                self._readiness.clear("engine")
-                if result.finished and state.idle:
+                result = await self._reconcile(name, state)
+                if result.finished and state.is_idle:
                     del self._states[name]
                     return
+                delay = state.requeue_after(result)
             except LeaseLost:
                 log.error("a newer run of Sluice holds this data; this one stops", service=name)
                 return
-            except (EngineError, RoutingError) as error:
-                self._readiness.report("engine" if isinstance(error, EngineError) else "gateway", str(error))
-                delay = state.backoff.next()
+            except (EngineError, RoutingError):
+                delay = state.backoff.next()  # the observer has reported the error
             except Exception:
-                log.exception("a turn failed", service=name)
+                log.exception("a reconcile failed", service=name)
                 delay = state.backoff.next()
-            if not state.wake.is_set():
-                await _wait(state.wake, delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await state.wake.wait()
 
-    async def _observe(self, name: str, state: ServiceState) -> Observation:
-        """Observe a service, up to ten times, until none of its operations ended during the observation."""
-        for _ in range(10):
-            done = state.operations_ended
-            containers = await self._ports.engine.observe(name)
-            endpoint_states = [await router.observe(name) for router in self._ports.routers]
-            if state.operations_ended == done:
-                break
-        now = self._ports.clock.now()
-        state.update_health(containers, endpoint_states, now)
-        self._readiness.clear("gateway")
-        return Observation(
-            containers=containers,
-            endpoint_states=endpoint_states,
-            unhealthy_since=state.unhealthy_since,
-            published=state.published,
-            subnet=self._subnet,
-            probes=self._prober.snapshot((view.instance, view.start_id) for view in containers),
-            is_linked=name in self._linked,
-            is_current=lambda instance: state.is_current(instance, done),
-            watched_since=self._started_at,
-            backoff_until=state.backoff_until(now),
-            persistent_router_error=state.persistent_router_error(now),
-            unpublished=state.unpublished(now),
-            unserved_link=lambda other: self._states[other].unserved_link(now) if other in self._states else None,
-            log_tails=state.log_tails,
-        )
+    async def _reconcile(self, name: str, state: ServiceState) -> ReconcileResult:
+        """Observe a service, plan, commit, publish its status, and start the operations of the plan."""
+        async with self._reconcile_slots.acquire():
+            self.reconciles += 1
+            state.wake.clear()  # before the observation, so that no later notification is lost
+            observation = await self._observer.observe(name, state)
+            result = await self._ports.store.write(lambda session: self._reconcile_in(session, name, observation))
+        self._points.committed(result, name)
+        self._publish_status(name, state, result)
+        if result.requeue_after == 0:
+            await self._links.refresh()
+        self._links.wait(name, result.status.awaited_links, self._ports.clock.now())
+        self._enqueue_blocked(name, blocked=result.status.blocked, idle=result.status.idle)
+        for operation in result.operations:
+            task = asyncio.create_task(self._run_operation(name, state, operation), name=f"{name}: {operation.key}")
+            state.operations[operation.key] = task
+        return result
 
-    async def _publish_status(self, name: str, state: ServiceState, result: ReconcileResult) -> None:
-        """Store the volatile status of a service, set its probe targets, and notify listeners.
+    def _reconcile_in(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
+        result = reconcile_service(session, name, observation, self._writer)
+        self._points.written("before", result.steps, name)
+        return result
 
-        Services whose deployments wait for this service are enqueued.
-        """
-        now = self._ports.clock.now()
-        self._prober.set_targets(result.instances, result.probes)
-        self._runtime_status.set_in_flight(result.in_flight)
-        for id in result.instances:
+    def _publish_status(self, name: str, state: ServiceState, result: ReconcileResult) -> None:
+        """Set the service's probe targets, store its volatile status, and notify listeners if rows changed."""
+        status, now = result.status, self._ports.clock.now()
+        self._prober.set_targets(status.instances, status.probes)
+        self._runtime_status.set_in_flight(status.in_flight)
+        for id in status.instances:
             if (probe := self._prober.last(id)) is not None:
                 self._runtime_status.set_probe(id, asdict(probe))
-        state.keep_troubles(result.instances)
-        state.ended = {id: state.ended[id] for id in result.instances if id in state.ended}
-        state.log_tails = {id: state.log_tails[id] for id in result.instances if id in state.log_tails}
-        state.record_crashes(result.crashed_slots, now)
+        state.retain(status.instances)
+        if status.routers_current:
+            state.router_errors.clear(PUBLICATION)
+        state.record_crashes(result.crashes, now)
         text = "its instances keep dying; they are started again or replaced with growing delays"
         warnings = [{"code": "crash_looping", "message": text}] if state.is_crash_looping(now) else []
         self._runtime_status.set_warnings(name, warnings)
-        if result.changed:
+        if status.changed:
             self._notifier.notify()
-        if result.requeue_now:
-            state.wake.set()
-            await self._refresh_links()
-        self._awaiting_links.discard(name)
-        if result.waits_for_links:
-            self._awaiting_links.add(name)
+
+    def _enqueue_blocked(self, name: str, *, blocked: bool, idle: bool) -> None:
+        """Record whether the service is blocked; if it is idle, enqueue the services that may wait for it."""
         self._blocked.discard(name)
-        if result.blocked:
+        if blocked:
             self._blocked.add(name)
-        elif result.idle:
+        elif idle:
             for waiting in self._blocked:
                 self.enqueue(waiting)
 
-    def _start_operation(self, name: str, state: ServiceState, key: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Start an operation, unless one with the same key is in progress."""
-        if key not in state.busy:
-            state.busy[key] = asyncio.create_task(self._run_operation(name, state, key, work), name=f"{name}: {key}")
-
-    async def _run_operation(self, name: str, state: ServiceState, key: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run an operation, then request a reconcile, after a back-off if the operation failed."""
-        delay = 0.0
+    async def _run_operation(self, service: str, state: ServiceState, operation: Operation) -> None:
+        """Run an operation, then enqueue the service, after a backoff if the operation failed."""
         try:
-            await work()
-            state.record_router_error(key, self._ports.clock.now(), None)
+            await self._perform(service, state, operation)
+            state.router_errors.clear(operation.key)
         except (EngineError, RoutingError) as error:
-            log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
-            delay = state.backoff.next()
+            log.warning("an operation failed and is tried again", service=service, operation=operation.key, error=str(error))
             if isinstance(error, RoutingError):
-                state.record_router_error(key, self._ports.clock.now(), error)
+                state.router_errors.record(operation.key, self._ports.clock.now(), error)
+            await asyncio.sleep(state.backoff.next())
+        except LeaseLost:
+            log.error("a newer run of Sluice holds this data; the operation ends", service=service, operation=operation.key)
+            await asyncio.sleep(state.backoff.longest)
         except Exception:
-            log.exception("an operation failed", service=name, operation=key)
-            delay = state.backoff.next()
-        if delay:
-            await asyncio.sleep(delay)
-        state.operation_finished(key)
+            log.exception("an operation failed", service=service, operation=operation.key)
+            await asyncio.sleep(state.backoff.next())
+        del state.operations[operation.key]
         self._notifier.notify()
-        self.enqueue(name)
-        if key == PUBLISH:
-            for waiting in self._awaiting_links:
-                self.enqueue(waiting)
+        self.enqueue(service)
+        if operation.key == PUBLICATION:
+            self._links.publication_changed()
 
-    async def _activate(self, name: str, id: int) -> None:
-        self._points.reached("loop:beginning", name)
-        await self._activator.pull_and_activate(id)
-        self._points.reached("loop:begun", name)
-        await self._refresh_links()
-
-    async def _refresh_links(self) -> None:
-        """Reload the set of linked services, and request a reconcile of those that entered or left the set.
-
-        A service is linked if another service names it in its `links`. The gateway answers for linked services by name.
-        """
-        before, self._linked = self._linked, await self._ports.store.read(linked_services)
-        for name in (before ^ self._linked) & set(self._states):
-            self.enqueue(name)
+    async def _perform(self, service: str, state: ServiceState, operation: Operation) -> None:
+        match operation:
+            case Activate(id):
+                self._points.reached("loop:beginning", service)
+                await self._activator.pull_and_activate(id)
+                self._points.reached("loop:begun", service)
+                await self._links.refresh()
+            case Publish(routed):
+                for router in self._ports.routers:
+                    await router.publish(routed)
+                self._points.reached("loop:published", service)
+                state.published = routed
+            case Unpublish():
+                for router in self._ports.routers:
+                    await router.unpublish(service)
+                self._points.reached("loop:unpublished", service)
+                state.published = None
+            case ExecuteStep():
+                await self._execute(operation)
+            case FetchLogTail(row, revision):
+                state.log_tails[row.id] = await self._executor.fetch_log_tail(row, revision)
 
     async def _execute(self, operation: ExecuteStep) -> None:
         if isinstance(operation.step, Start):
@@ -365,29 +312,9 @@ class Controller:
         if isinstance(operation.step, Stop | Remove):
             self._runtime_status.forget_instance(operation.row.id)
 
-    async def _publish(self, routed: RoutedService, state: ServiceState) -> None:
-        for router in self._ports.routers:
-            await router.publish(routed)
-        self._points.reached("loop:published", routed.name)
-        state.published = routed
-
-    async def _unpublish(self, name: str, state: ServiceState) -> None:
-        for router in self._ports.routers:
-            await router.unpublish(name)
-        self._points.reached("loop:unpublished", name)
-        state.published = None
-
     def _probed(self, instance: str) -> None:
         """Request a reconcile of the service of an instance whose readiness or probe error changed.
 
         The instance's id contains the name of the service.
         """
         self.enqueue(instance.rsplit("-r", 1)[0])
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

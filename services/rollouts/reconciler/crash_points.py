@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import get_args
 
 from services.rollouts.planner.steps import Create, MarkDraining, Recall, Step
+from services.rollouts.reconciler.result import ReconcileResult
 
 WRITTEN = (Create, MarkDraining, Recall)
 """Steps that consist of a write: `before` lies in their transaction, `after` follows its commit."""
@@ -64,3 +65,11 @@ class CrashPoints:
         for step in steps:
             if isinstance(step, WRITTEN):
                 self.step(when, step, service)
+
+    def committed(self, result: ReconcileResult, service: str) -> None:
+        """Call `reached` for the points between the commit of a result and everything that follows from it."""
+        self.written("after", result.steps, service)
+        if result.steps:
+            self.reached("loop:decided", service)
+        if result.concluded:
+            self.reached("loop:concluded", service)

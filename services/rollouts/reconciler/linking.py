@@ -1,45 +1,76 @@
-"""Links that a deployment adds to its service.
-
-The deployment is not done before the routers answer for these links, and fails if the routers cannot.
-"""
+"""Links between services, which the routers must serve before a deployment that adds them is done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from services.rollouts.planner.steps import Failed
+from services.rollouts.reconciler.service_state import ServiceState
 from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_spec
+from services.rollouts.state.routing_config import linked_services
+from services.store.database import Store
 
 REASON = "gateway_unverified"
 
 
-@dataclass(frozen=True)
-class UnservedLink:
-    """A link to a service for which the routers do not answer by name yet.
+class LinkedServices:
+    """The services that other services name in their `links`, and the services that wait for these.
 
-    `why` is the routers' error if the link has not been served for too long.
+    The gateway answers for linked services by name.
     """
 
-    why: str | None
+    def __init__(self, store: Store, states: Mapping[str, ServiceState], enqueue: Callable[[str], None]) -> None:
+        self._store = store
+        self._states = states
+        self._enqueue = enqueue
+        self._waiting: set[str] = set()
+        """Services whose deployment waits until the routers answer for other services by name."""
+        self.linked: frozenset[str] = frozenset()
+
+    async def refresh(self) -> None:
+        """Reload the set of linked services, and enqueue the services that entered or left the set."""
+        before, self.linked = self.linked, frozenset(await self._store.read(linked_services))
+        for name in (before ^ self.linked) & self._states.keys():
+            self._enqueue(name)
+
+    def unserved(self, now: float) -> dict[str, str | None]:
+        """Return the published services for which the routers do not answer by name → the error if it persists."""
+        return {
+            name: state.router_errors.of_publication(now)
+            for name, state in self._states.items()
+            if state.published is not None and not state.published.linked
+        }
+
+    def wait(self, name: str, links: frozenset[str], now: float) -> None:
+        """Enqueue the service at every publication of a service until it awaits no link."""
+        self._waiting.discard(name)
+        if links:
+            self._waiting.add(name)
+            if links - self.unserved(now).keys():  # a link is served since the observation
+                self._enqueue(name)
+
+    def publication_changed(self) -> None:
+        """Enqueue the services that wait for links, because the routers' answers may have changed."""
+        for name in self._waiting:
+            self._enqueue(name)
 
 
-def unserved_links(snapshot: ServiceSnapshot, look: Callable[[str], UnservedLink | None]) -> dict[str, UnservedLink]:
-    """Return the links of the desired revision that the current one lacks and that no router serves yet."""
+def unserved_links(snapshot: ServiceSnapshot, unserved: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return those of the `unserved` links that the desired revision has and the current one lacks."""
     if snapshot.desired_revision is None or snapshot.desired_revision is snapshot.current_revision:
         return {}
     before = revision_spec(snapshot.current_revision).links if snapshot.current_revision is not None else []
-    found = {name: look(name) for name in revision_spec(snapshot.desired_revision).links if name not in before}
-    return {name: link for name, link in found.items() if link is not None}
+    added = [name for name in revision_spec(snapshot.desired_revision).links if name not in before]
+    return {name: unserved[name] for name in added if name in unserved}
 
 
-def failed_by_routers(trouble: str | None, links: Mapping[str, UnservedLink]) -> Failed | None:
+def failed_by_routers(error: str | None, links: Mapping[str, str | None]) -> Failed | None:
     """Return the failure of a deployment if the routers have failed it for too long, or None.
 
-    `trouble` is the routers' persistent error for the service or its instances. `links` are the links not served yet.
+    `error` is the routers' persistent error for the service or its instances. `links` are the links not served yet.
     """
-    if trouble is not None:
-        return Failed(REASON, f"the gateway could not be brought to it: {trouble}")
-    refused = [f"{name}: {link.why}" for name, link in links.items() if link.why is not None]
+    if error is not None:
+        return Failed(REASON, f"the gateway could not be brought to it: {error}")
+    refused = [f"{name}: {error}" for name, error in links.items() if error is not None]
     return Failed(REASON, f"the gateway cannot answer for the link to {refused[0]}") if refused else None

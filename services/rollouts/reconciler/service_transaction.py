@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from services.rollouts.reconciler.result import Observation
+from services.rollouts.reconciler.observation import Observation
 from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.transitions import StateWriter
 

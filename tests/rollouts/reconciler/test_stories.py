@@ -202,6 +202,28 @@ def test_reconcile_worker_of_unknown_service_ends(tell: Tell) -> None:
     tell(story)
 
 
+def test_worker_of_deployment_leased_by_newer_process_ends(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        id = await simulation.deploy("web:never", replicas=1)
+        await until(simulation, id, "progressing")
+        await asyncio.sleep(5)
+        worker = simulation.runner._states[SERVICE].worker
+        assert worker is not None and not worker.done()
+        with simulation.store.write_session() as session:
+            session.get_one(Deployment, id).run += 1
+        before = deployment(simulation, id), simulation.rows(Instance), simulation.rows(Event)
+        containers, calls = dict(simulation.engine.containers), list(simulation.gateway.calls)
+        simulation.runner.enqueue(SERVICE)
+        await asyncio.sleep(1)
+        assert worker.done()
+        await asyncio.sleep(60)  # the deployment would have failed after `start_period`, 20 seconds
+        assert (deployment(simulation, id), simulation.rows(Instance), simulation.rows(Event)) == before
+        assert simulation.engine.containers == containers
+        assert {call for call, _ in simulation.gateway.calls[len(calls) :]} <= {"observe"}
+
+    tell(story)
+
+
 def _unfit(simulation: ControllerSimulation) -> RoutedService:
     """Let the gateway keep another configuration of the service at the next start of Sluice; return it.
 

@@ -1,0 +1,132 @@
+"""The rows that a plan's steps write, and the operations of the steps that need the engine or the routers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.rollouts.planner.observed import ObservedInstance
+from services.rollouts.planner.steps import Admit, Create, MarkDraining, Recall, Start, Step, Stop
+from services.rollouts.reconciler.operations import ExecuteStep
+from services.rollouts.reconciler.service_transaction import ServiceTransaction
+from services.rollouts.state.addresses import SubnetExhausted, allocate_address
+from services.rollouts.state.host_ports import HostPortsExhausted, allocate_host_port
+from services.rollouts.state.revision_spec import revision_spec
+from services.store.tables import Instance
+
+
+@dataclass(frozen=True)
+class StepWrites:
+    """The result of the steps' writes."""
+
+    operations: tuple[ExecuteStep, ...]
+    created: tuple[str, ...]
+    """Ids of the new instances."""
+    crashes: tuple[int, ...]
+    """Slots of the instances that died by themselves and are replaced."""
+    capacity_error: str | None
+    """The reason why no more instances can be created."""
+
+
+def write_steps(
+    tx: ServiceTransaction, steps: Sequence[Step], observed: Sequence[ObservedInstance], *, admits: bool
+) -> StepWrites:
+    """Write the rows of the steps. `admits` says whether the routers know the service, so that Admit steps may follow."""
+    rows = {row.id: row for row in tx.snapshot.instances}
+    deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
+    operations: list[ExecuteStep] = []
+    created: list[str] = []
+    crashes: list[int] = []
+    capacity_error: str | None = None
+    for step in steps:
+        match step:
+            case Create(slot):
+                try:
+                    row = _allocate_instance(tx, slot)
+                except (SubnetExhausted, HostPortsExhausted) as error:
+                    capacity_error = str(error)
+                    continue
+                created.append(row.id)
+                operations.append(_operation(tx, Start(row.id), row))
+            case MarkDraining(id):
+                _mark_draining(tx, rows[id], deaths.get(id))
+                crashes += [rows[id].slot] if id in deaths else []
+            case Recall(id):
+                _recall(tx, rows[id])
+            case Admit() if not admits:
+                continue
+            case _ if step.instance not in tx.observation.busy:
+                row = rows[step.instance]
+                if isinstance(step, Stop):
+                    _mark_stopping(tx, row)
+                operations.append(_operation(tx, step, row))
+    return StepWrites(tuple(operations), tuple(created), tuple(crashes), capacity_error)
+
+
+def _operation(tx: ServiceTransaction, step: Step, row: Instance) -> ExecuteStep:
+    return ExecuteStep(step, row, tx.snapshot.revision_of(row), tx.deployment_id)
+
+
+def _allocate_instance(tx: ServiceTransaction, slot: int) -> Instance:
+    """Store a new instance before the engine is called, and return its row.
+
+    The instance gets an id, an address and, if the spec asks for one, a host port.
+
+    Raises SubnetExhausted if no address is free, and HostPortsExhausted if no host port is free.
+    """
+    revision = tx.snapshot.desired_revision
+    if revision is None:
+        raise ValueError(f"{tx.snapshot.service.name} has no revision to make an instance of")
+    address, requested = allocate_address(tx.session, tx.observation.subnet), revision_spec(revision).host_port
+    host_port = allocate_host_port(tx.session, requested) if requested is not None else None
+    row = Instance(
+        id=f"{revision.service}-r{revision.number}-{revision.next_instance}",
+        service=revision.service,
+        revision=revision.number,
+        deployment=tx.deployment_id or revision.deployment,
+        slot=slot,
+        address=address,
+        port=revision.port if host_port is None or revision.port is None else host_port,
+        host_port=host_port,
+        hash=revision.hash,
+        created_at=tx.writer.clock.now(),
+    )
+    revision.next_instance += 1
+    tx.session.add(revision)
+    tx.writer.set_instance_status(tx.session, row, "creating", f"{row.id} is being started", tx.deployment_id)
+    tx.session.flush()
+    return row
+
+
+def _mark_draining(tx: ServiceTransaction, row: Instance, death: str | None) -> None:
+    """Mark an instance as draining, or as failed if the instance died by itself.
+
+    `death` describes how the instance died, or is None.
+    """
+    now = tx.writer.clock.now()
+    if death is None:
+        text = f"{row.id} gets no new requests"
+        tx.writer.set_instance_status(tx.session, row, "draining", text, tx.deployment_id, {"leaving_at": now})
+        return
+    why = row.failure or f"{row.id} {death}"
+    changes = {
+        "leaving_at": now,
+        "failure_reason": row.failure_reason or "died",
+        "failure": why,
+        "failed_deployment": tx.deployment_id,
+    }
+    text = f"{why}; it is taken away"
+    tx.writer.set_instance_status(tx.session, row, "failed", text, tx.deployment_id, changes, died=True)
+
+
+def _recall(tx: ServiceTransaction, row: Instance) -> None:
+    changes = {"leaving_at": None, "cut_at": None}
+    text = f"{row.id} stays: it is wanted again"
+    tx.writer.set_instance_status(tx.session, row, "ready", text, tx.deployment_id, changes)
+
+
+def _mark_stopping(tx: ServiceTransaction, row: Instance) -> None:
+    """Record that the instance stops before its container is stopped: from here on it cannot be recalled."""
+    if row.status not in ("stopping", "failed"):
+        text = f"{row.id} has nothing in flight and is told to stop"
+        tx.writer.set_instance_status(tx.session, row, "stopping", text, tx.deployment_id)

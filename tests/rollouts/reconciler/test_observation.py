@@ -1,0 +1,92 @@
+"""The observation names the part that does not answer, and the operations that it may contradict."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.clock import SystemClock
+from services.engine.port import EngineError
+from services.probes import Prober
+from services.readiness import Readiness
+from services.rollouts.reconciler.linking import LinkedServices
+from services.rollouts.reconciler.observation import Observer
+from services.rollouts.reconciler.ports import Ports
+from services.rollouts.reconciler.service_state import ServiceState
+from services.routing.port import RoutedService, RoutingError
+from services.store.open import open_store
+from tests.support.fakes.engine import FakeEngine
+from tests.support.fakes.gateway import FakeGateway
+
+pytestmark = pytest.mark.anyio
+
+
+class ObserverFixture:
+    """An observer of a fake engine, a gateway and a registry."""
+
+    def __init__(self, path: Path) -> None:
+        clock = SystemClock()
+        self.engine = FakeEngine(clock)
+        self.gateway, self.registry = FakeGateway(clock), FakeGateway(clock, name="registry")
+        self.readiness = Readiness()
+        self.states: dict[str, ServiceState] = {}
+        self.enqueued: list[str] = []
+        ports = Ports(open_store(path), clock, self.engine, [self.gateway, self.registry])
+        self.links = LinkedServices(ports.store, self.states, self.enqueued.append)
+        prober = Prober(clock, lambda _: None)
+        self.observer = Observer(ports, prober, self.readiness, self.links, subnet="10.0.0.0/24", watched_since=0)
+
+
+@pytest.fixture
+def fixture(tmp_path: Path) -> ObserverFixture:
+    return ObserverFixture(tmp_path)
+
+
+async def test_router_that_does_not_answer_is_reported_by_its_name(fixture: ObserverFixture) -> None:
+    fixture.registry.silent = True
+    with pytest.raises(RoutingError):
+        await fixture.observer.observe("web", ServiceState())
+    assert fixture.readiness.not_ready() == {"registry": "The gateway does not answer"}
+    fixture.registry.silent = False
+    await fixture.observer.observe("web", ServiceState())
+    assert fixture.readiness.not_ready() == {}
+
+
+async def test_engine_that_does_not_answer_is_reported_as_engine(fixture: ObserverFixture) -> None:
+    fixture.engine.become_unreachable()
+    with pytest.raises(EngineError):
+        await fixture.observer.observe("web", ServiceState())
+    assert list(fixture.readiness.not_ready()) == ["engine"]
+
+
+async def test_operation_that_ends_during_the_observation_is_observed_again(fixture: ObserverFixture) -> None:
+    state = ServiceState()
+
+    async def end(_call: str, _service: str) -> None:
+        state.operations.pop("web-r1-1", None)
+
+    fixture.gateway.before = end
+    state.operations = {key: asyncio.create_task(asyncio.sleep(3600)) for key in ("web-r1-1", "web-r1-2")}
+    tasks = list(state.operations.values())
+    observation = await fixture.observer.observe("web", state)
+    for task in tasks:
+        task.cancel()
+    assert observation.busy == {"web-r1-2"}
+    assert [call for call, _ in fixture.gateway.calls] == ["observe", "observe"]
+
+
+async def test_service_waits_only_for_links_that_are_still_unserved(fixture: ObserverFixture) -> None:
+    fixture.states["api"] = ServiceState(published=RoutedService("api", 8000, 20001))
+    assert (await fixture.observer.observe("web", ServiceState())).unserved_links == {"api": None}
+    fixture.links.wait("web", frozenset({"api"}), 0)
+    assert fixture.enqueued == []
+    fixture.links.publication_changed()
+    assert fixture.enqueued == ["web"]
+    fixture.states["api"].published = RoutedService("api", 8000, 20001, linked=True)
+    fixture.links.wait("web", frozenset({"api"}), 0)  # served since the observation
+    assert fixture.enqueued == ["web", "web"]
+    fixture.links.wait("web", frozenset(), 0)
+    fixture.links.publication_changed()
+    assert fixture.enqueued == ["web", "web"]
