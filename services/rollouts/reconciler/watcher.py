@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any, Protocol
 
 import structlog
 
-from services.engine.port import ContainerView, Engine, EngineError
-from services.routing.port import EndpointState, Router, RoutingError
+from services.engine.port import ContainerView, EngineError, EngineEvent
+from services.rollouts.reconciler.ports import Ports
+from services.rollouts.reconciler.recovery import known_instances, unknown_to
+from services.rollouts.reconciler.status_publisher import StatusPublisher
+from services.routing.port import EndpointState, RoutingError
 
 log = structlog.get_logger()
 ROUTER_POLL = 2.0
@@ -18,75 +20,91 @@ ROUTER_POLL = 2.0
 ENGINE_RESYNC = 15.0
 
 
-class EventSink(Protocol):
-    """The methods of the controller that receive notifications."""
+class Watcher:
+    """The watcher of the engine and the routers. It enqueues the services about which something changed.
 
-    def enqueue(self, service: str) -> None: ...
-    def services(self) -> list[str]: ...
-    def instance_died(self, service: str, instance: str, start_id: str) -> Coroutine[Any, Any, None]: ...
-    def update_in_flight(self, in_flight: dict[str, int]) -> None: ...
-    def report_unknown(self, instances: list[str]) -> None: ...
-    async def known_instance_ids(self) -> set[str]: ...
-
-
-async def watch(engine: Engine, routers: Sequence[Router], loop: EventSink) -> None:
-    """Watch the engine and the routers until cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_events(engine, loop, tasks))
-        tasks.create_task(_resync_engine(engine, loop))
-        tasks.create_task(_poll_routers(routers, loop))
-
-
-async def _events(engine: Engine, loop: EventSink, tasks: asyncio.TaskGroup) -> None:
-    """Forward the engine's events.
-
-    Deaths are handled concurrently, so that none waits for a gateway change of another service.
+    `services` are the names of the services that the controller looks after.
     """
-    async for event in engine.events():
-        if event.kind == "reconnected":
-            for service in loop.services():
-                loop.enqueue(service)
-        elif event.kind == "die":
-            tasks.create_task(loop.instance_died(event.service, event.instance, event.start_id))
-        else:
-            loop.enqueue(event.service)
 
+    def __init__(
+        self, ports: Ports, status: StatusPublisher, services: Collection[str], enqueue: Callable[[str], None]
+    ) -> None:
+        self._ports = ports
+        self._status = status
+        self._services = services
+        self._enqueue = enqueue
 
-async def _resync_engine(engine: Engine, loop: EventSink) -> None:
-    before: dict[str, ContainerView] = {}
-    while True:
-        await asyncio.sleep(ENGINE_RESYNC)
-        try:
-            now = {view.instance: view for view in await engine.observe()}
-        except EngineError:
-            continue  # the services' worker tasks report the error
-        loop.report_unknown(sorted(set(now) - await loop.known_instance_ids()))
-        changed = {id for id in {*before, *now} if before.get(id) != now.get(id)}
-        for service in {(now.get(id) or before[id]).service for id in changed}:
-            loop.enqueue(service)
-        before = now
+    async def run(self) -> None:
+        """Watch the engine and the routers until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._forward_events(tasks))
+            tasks.create_task(self._resync_engine())
+            tasks.create_task(self._poll_routers())
 
+    async def _forward_events(self, tasks: asyncio.TaskGroup) -> None:
+        """Enqueue the services of the engine's events.
 
-async def _poll_routers(routers: Sequence[Router], loop: EventSink) -> None:
-    before: dict[tuple[str, str], EndpointState] = {}
-    while True:
-        await asyncio.sleep(ROUTER_POLL)
-        services = loop.services()
-        now: dict[tuple[str, str], EndpointState] = {}
+        Deaths are handled concurrently, so that none waits for a gateway change of another service.
+        """
+        async for event in self._ports.engine.events():
+            if event.kind == "reconnected":
+                for service in list(self._services):
+                    self._enqueue(service)
+            elif event.kind == "die":
+                tasks.create_task(self._instance_died(event))
+            else:
+                self._enqueue(event.service)
+
+    async def _instance_died(self, event: EngineEvent) -> None:
+        """Mark an instance whose container died as dead in every router, then enqueue the service.
+
+        No router may send a request to this start any more. This happens before anything is planned.
+        """
+        for router in self._ports.routers:
+            try:
+                await router.mark_dead(event.service, event.instance, event.start_id)
+            except RoutingError as error:
+                log.warning("could not withdraw a dead instance", instance=event.instance, error=str(error))
+        self._enqueue(event.service)
+
+    async def _resync_engine(self) -> None:
+        before: dict[str, ContainerView] = {}
+        while True:
+            await asyncio.sleep(ENGINE_RESYNC)
+            try:
+                now = {view.instance: view for view in await self._ports.engine.observe()}
+            except EngineError:
+                continue  # the services' worker tasks report the error
+            self._status.report_unknown(unknown_to(now, await self._ports.store.read(known_instances)))
+            changed = {id for id in {*before, *now} if before.get(id) != now.get(id)}
+            for service in {(now.get(id) or before[id]).service for id in changed}:
+                self._enqueue(service)
+            before = now
+
+    async def _poll_routers(self) -> None:
+        before: dict[tuple[str, str], EndpointState] = {}
+        while True:
+            await asyncio.sleep(ROUTER_POLL)
+            try:
+                now, in_flight, owners = await self._observe_routers()
+            except RoutingError as error:
+                log.warning("a router could not be observed", error=str(error))
+                continue
+            self._status.update_in_flight(in_flight)
+            for service in {owners[key[1]] for key in now if now[key] != before.get(key)}:
+                self._enqueue(service)
+            before = now
+
+    async def _observe_routers(self) -> tuple[dict[tuple[str, str], EndpointState], dict[str, int], dict[str, str]]:
+        """Return the states by router and instance, without in-flight counts; these counts; and the instances' services."""
+        services = list(self._services)
+        states: dict[tuple[str, str], EndpointState] = {}
         in_flight: dict[str, int] = {}
-        whose: dict[str, str] = {}
-        try:
-            for router in routers:
-                for service, endpoint_states in zip(
-                    services, await asyncio.gather(*(router.observe(service) for service in services)), strict=True
-                ):
-                    for id, endpoint_state in endpoint_states.items():
-                        now[router.name, id], whose[id] = replace(endpoint_state, in_flight=0), service
-                        in_flight[id] = in_flight.get(id, 0) + endpoint_state.in_flight
-        except RoutingError as error:
-            log.warning("a router could not be looked at", error=str(error))
-            continue
-        loop.update_in_flight(in_flight)
-        for service in {whose[key[1]] for key in now if now[key] != before.get(key)}:
-            loop.enqueue(service)
-        before = now
+        owners: dict[str, str] = {}
+        for router in self._ports.routers:
+            answers = await asyncio.gather(*(router.observe(service) for service in services))
+            for service, endpoint_states in zip(services, answers, strict=True):
+                for id, endpoint_state in endpoint_states.items():
+                    states[router.name, id], owners[id] = replace(endpoint_state, in_flight=0), service
+                    in_flight[id] = in_flight.get(id, 0) + endpoint_state.in_flight
+        return states, in_flight, owners

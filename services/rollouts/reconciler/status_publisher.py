@@ -1,0 +1,81 @@
+"""Publication of the volatile status of services: probe targets, in-flight counts, probes and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+
+from services.clock import Clock
+from services.probes import Prober
+from services.rollouts.reconciler.operations import PUBLICATION
+from services.rollouts.reconciler.result import ReconcileResult
+from services.rollouts.reconciler.service_state import ServiceState
+from services.rollouts.state.runtime_status import RuntimeStatus
+from services.store.events import ChangeNotifier
+
+CRASH_LOOPING = {
+    "code": "crash_looping",
+    "message": "its instances keep dying; they are started again or replaced with growing delays",
+}
+
+
+class StatusPublisher:
+    """The publisher of the volatile status. It enqueues the services whose deployments wait for another service."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        prober: Prober,
+        runtime_status: RuntimeStatus,
+        notifier: ChangeNotifier,
+        enqueue: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._prober = prober
+        self._runtime_status = runtime_status
+        self._notifier = notifier
+        self._enqueue = enqueue
+        self._blocked: set[str] = set()
+        """Services whose next deployment waits for deployments of other services."""
+
+    def publish(self, name: str, state: ServiceState, result: ReconcileResult) -> None:
+        """Set the service's probe targets, store its volatile status, and notify listeners if rows changed."""
+        status, now = result.status, self._clock.now()
+        self._prober.set_targets(status.instances, status.probes)
+        self._runtime_status.set_in_flight(status.in_flight)
+        for id in status.instances:
+            if (probe := self._prober.last(id)) is not None:
+                self._runtime_status.set_probe(id, asdict(probe))
+        state.retain(status.instances)
+        if status.routers_current:
+            state.router_errors.clear(PUBLICATION)
+        state.record_crashes(result.crashes, now)
+        self._runtime_status.set_warnings(name, [CRASH_LOOPING] if state.is_crash_looping(now) else [])
+        if status.changed:
+            self._notifier.notify()
+
+    def enqueue_blocked(self, name: str, *, blocked: bool, idle: bool) -> None:
+        """Record whether the service is blocked; if it is idle, enqueue the services that may wait for it."""
+        self._blocked.discard(name)
+        if blocked:
+            self._blocked.add(name)
+        elif idle:
+            for waiting in self._blocked:
+                self._enqueue(waiting)
+
+    def update_in_flight(self, in_flight: Mapping[str, int]) -> None:
+        """Store the routers' in-flight counts by instance id, and notify listeners if a count changed."""
+        if self._runtime_status.set_in_flight(in_flight):
+            self._notifier.notify()
+
+    def report_unknown(self, instances: Iterable[str]) -> None:
+        """Store the instance ids of containers that carry Sluice's labels and that the store does not know."""
+        self._runtime_status.set_unknown_containers(instances)
+
+    def forget_instance(self, instance: str) -> None:
+        """Delete the volatile status of an instance that was stopped or removed."""
+        self._runtime_status.forget_instance(instance)
+
+    def notify(self) -> None:
+        """Notify listeners that rows changed."""
+        self._notifier.notify()
