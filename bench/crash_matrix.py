@@ -296,7 +296,7 @@ async def _check(case: Case, end: Json) -> None:
     told = Counter(
         (event["type"], event.get("instance"), event["message"]) for event in events if event["type"] != "progress"
     )
-    recalled = any("wanted again" in event["message"] for event in events)
+    recalled = any("matches again" in event["message"] for event in events)
     twice = [what for what, times in told.items() if times > 1 and not recalled]
     assert not twice, f"{where}; duplicate events: {twice}"
     last_words = [event["type"] for event in events if event["type"] in TERMINAL]

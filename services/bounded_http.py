@@ -45,13 +45,13 @@ class Answer:
     def json(self) -> Any:
         """Return the body as JSON. Raises AnswerRefusedError for other text and for too many values or levels."""
         if sum(map(self.body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-            raise AnswerRefusedError(f"its answer has more than {MAX_VALUES} JSON values")
+            raise AnswerRefusedError(f"response has more than {MAX_VALUES} JSON values")
         try:
             return json.loads(self.body)
         except RecursionError:
-            raise AnswerRefusedError("its answer is not JSON: it is nested too deeply") from None
+            raise AnswerRefusedError("response is not JSON: nested too deeply") from None
         except ValueError as error:
-            raise AnswerRefusedError(f"its answer is not JSON: {error}") from None
+            raise AnswerRefusedError(f"response is not JSON: {error}") from None
 
 
 class BoundedClient:
@@ -94,13 +94,13 @@ class BoundedClient:
                 return Answer(response.status_code)
             encoding = response.headers.get("content-encoding", "").strip().lower()
             if encoding not in ("", "identity"):
-                raise AnswerRefusedError("its answer has a Content-Encoding, although identity was asked for")
+                raise AnswerRefusedError("response has a Content-Encoding, but identity was requested")
             read = bytearray()
             assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for mypy
             async for part in response.stream:
                 read += part
                 if len(read) > self._max_body:
-                    raise AnswerRefusedError(f"its answer is larger than {self._max_body // KIB} KiB")
+                    raise AnswerRefusedError(f"response is larger than {self._max_body // KIB} KiB")
             return Answer(response.status_code, bytes(read))
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ class _Counted(httpcore.AsyncNetworkStream):
         data = await self._real.read(max_bytes, timeout)
         self._left -= len(data)
         if self._left < 0:
-            raise AnswerRefusedError("its answer is too large: headers and framing are counted as well")
+            raise AnswerRefusedError("response too large, including headers and framing")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:

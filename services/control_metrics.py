@@ -26,23 +26,23 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "sluice_http_requests", "Requests to the API by route.", ("method", "route", "status"), registry=self.registry
+            "sluice_http_requests", "Requests to the API, by route.", ("method", "route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
             "sluice_http_request_seconds",
-            "Seconds until the API's answer began.",
+            "Seconds until the API's response header.",
             ("route",),
             buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600),
             registry=self.registry,
         )
-        self.streams = Gauge("sluice_open_streams", "Event and log streams that are open.", registry=self.registry)
-        self._deployments = self._gauge("sluice_deployments", "Deployments by kind and status.", "kind", "status")
-        self._instances = self._gauge("sluice_instances", "Instances that exist by service and status.", "service", "status")
-        self._in_flight = self._gauge("sluice_requests_in_flight", "Requests in the hands of an instance.", "service")
-        self._services = self._gauge("sluice_services", "Services that are not removed.")
-        self._reconciles = self._gauge("sluice_loop_turns", "Turns that the rollout loop has made since the start.")
-        self._ready = self._gauge("sluice_part_ready", "Whether a part answers.", "part")
-        self._run = self._gauge("sluice_run", "The number of this run of Sluice.")
+        self.streams = Gauge("sluice_open_streams", "Open event and log streams.", registry=self.registry)
+        self._deployments = self._gauge("sluice_deployments", "Deployments, by kind and status.", "kind", "status")
+        self._instances = self._gauge("sluice_instances", "Existing instances, by service and status.", "service", "status")
+        self._in_flight = self._gauge("sluice_requests_in_flight", "Requests in flight, by instance.", "service")
+        self._services = self._gauge("sluice_services", "Services, without removed ones.")
+        self._reconciles = self._gauge("sluice_loop_turns", "Reconciles since the start.")
+        self._ready = self._gauge("sluice_part_ready", "Whether a component answers (1) or not (0).", "part")
+        self._run = self._gauge("sluice_run", "Number of this run of Sluice.")
 
     def render(
         self, session: Session, runtime_status: RuntimeStatus, readiness: Readiness, reconciles: int, run: int

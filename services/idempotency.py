@@ -36,7 +36,7 @@ def find_used_key(session: Session, claim: IdempotencyClaim | None) -> Idempoten
     if claim is None or row is None:
         return None
     if row.fingerprint != claim.fingerprint:
-        detail = "this Idempotency-Key was used for another request; take a new key, or send the same request"
+        detail = "this Idempotency-Key was used for another request; use a new key, or send the same request"
         raise RequestError(
             422, "idempotency_key_reused", detail, [FieldError("Idempotency-Key", "was used for another request")]
         )

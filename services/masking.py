@@ -82,7 +82,7 @@ def too_many_secrets(spec: Mapping[str, Any]) -> str | None:
     if len(secrets) <= MAX_SECRETS and sum(map(len, secrets)) <= MAX_CHARACTERS:
         return None
     return (
-        f"has more secrets than can be kept out of logs: {MAX_SECRETS} lines and {MAX_CHARACTERS // 1024} KiB are allowed; "
+        f"has too many secrets to mask in logs: at most {MAX_SECRETS} lines and {MAX_CHARACTERS // 1024} KiB; "
         "mount a file instead"
     )
 

@@ -58,7 +58,7 @@ class AllowedServer:
         if is_url:
             return cls(_normal(url.host), _port(url), url.scheme, url.path.rstrip("/") + "/")
         if url.path not in ("", "/"):
-            raise ValueError(f"{text}: must begin with http:// or https:// to have a path")
+            raise ValueError(f"{text}: must start with http:// or https:// to have a path")
         return cls(_normal(url.host), url.port)
 
     def matches(self, url: httpx.URL) -> bool:
@@ -88,9 +88,9 @@ class OutboundPolicy:
         except httpx.InvalidURL as error:
             raise OutboundRefusedError(f"is not a URL: {error}") from None
         if any(part in (".", "..") for part in unquote(text).replace("\\", "/").split("/")):
-            raise OutboundRefusedError("has a path with . or .. in it; write the path that it leads to")
+            raise OutboundRefusedError("has . or .. in its path; write the resolved path")
         if self.servers and not any(server.matches(url) for server in self.servers):
-            raise OutboundRefusedError(f"is none of the servers that the operator allows with {self.setting}")
+            raise OutboundRefusedError(f"is not allowed by the operator ({self.setting})")
         for address in _literal(url.host):
             self.check_address(url.host, address)
 
@@ -103,7 +103,9 @@ class OutboundPolicy:
             if why is None and not self.servers and (form.is_loopback or is_own(form)):
                 why = "an address of this host"
             if why is not None:
-                raise OutboundRefusedError(f"leads to {address}, {why}; the operator allows servers with {self.setting}")
+                raise OutboundRefusedError(
+                    f"resolves to {address}, {why}; the operator can allow servers with {self.setting}"
+                )
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Resolve `host` to the addresses that may be called, at least one.

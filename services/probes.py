@@ -214,7 +214,7 @@ def _mismatch(answer: Any, expected: dict[str, Any]) -> str | None:
     Fields that are not expected are ignored.
     """
     if not isinstance(answer, dict):
-        return "its answer is not a JSON object"
+        return "response is not a JSON object"
     for name, value in expected.items():
         if answer.get(name) != value:
             return f"{name} is {answer.get(name)!r}, not {value!r}"

@@ -47,10 +47,10 @@ def masked_fields(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def secrets_in(spec: Mapping[str, Any]) -> list[str]:
-    """Return the texts to mask in the logs of the spec's instances, longest first.
+    r"""Return the texts to mask in the logs of the spec's instances, longest first.
 
     Only texts of at least SHORTEST characters are returned. A value of several lines, such as a private key, is split into
-    its lines; so is a value whose line ends are written "\\n".
+    its lines; so is a value whose line ends are written "\n".
     """
     found: set[str] = set()
     for _, value, secret in _values(spec):

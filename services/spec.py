@@ -125,11 +125,11 @@ class Healthcheck(_Part):
     def _one_way(self) -> Self:
         ways = [self.path is not None, self.tcp, self.test is not None, self.disable]
         if sum(ways) > 1:
-            raise ValueError("give one of path, tcp, test and disable")
+            raise ValueError("path, tcp, test and disable exclude each other; exactly one is needed")
         if self.path is None and (self.expect_json is not None or self.headers):
             raise ValueError("headers and expect_json need a path")
         if self.test is not None and self.test[0] not in ("CMD", "CMD-SHELL"):
-            raise ValueError('test must begin with "CMD" or "CMD-SHELL"')
+            raise ValueError('test must start with "CMD" or "CMD-SHELL"')
         return self
 
 
@@ -305,7 +305,7 @@ class ServiceSpec(SpecFields):
         if len(set(keys)) != len(keys):
             raise ValueError("routes must differ in host or path_prefix")
         if any(label == "sluice" or label.startswith("sluice.") for label in self.labels):
-            raise ValueError('labels that begin with "sluice." are Sluice\'s own')
+            raise ValueError('labels that start with "sluice." are reserved')
         return self
 
     @property

@@ -93,10 +93,10 @@ async def test_probe_ignores_groups_components_and_whitespace(body: bytes) -> No
         (503, document(status="UP"), "answered 503"),
         (200, document(status="OUT_OF_SERVICE"), "status is 'OUT_OF_SERVICE', not 'UP'"),
         (200, document(components={"status": "UP"}), "status is None, not 'UP'"),
-        (200, b'["UP"]', "its answer is not a JSON object"),
+        (200, b'["UP"]', "response is not a JSON object"),
         (200, b"<html>UP</html>", "Expecting value"),
         (200, b"[" * 20_000, "nested too deeply"),
-        (200, b" " * 70_000, "its answer is larger than 64 KiB"),
+        (200, b" " * 70_000, "response is larger than 64 KiB"),
     ],
 )
 async def test_failed_probe_reports_response_as_cause(status: int, body: bytes, why: str) -> None:

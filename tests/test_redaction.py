@@ -183,4 +183,4 @@ def test_secrets_beyond_memory_limit_are_refused() -> None:
     lines = {"environment": {"KEY": "\n".join(f"line-{n:08d}" for n in range(MAX_SECRETS + 1))}}
     long = {"environment": {f"TOKEN_{n}": f"{n}" + "x" * 100_000 for n in range(MAX_CHARACTERS // 100_000 + 1)}}
     for spec in (lines, long):
-        assert "more secrets than can be kept out of logs" in str(too_many_secrets(spec))
+        assert "too many secrets to mask in logs" in str(too_many_secrets(spec))

@@ -113,11 +113,13 @@ class AuthService:
         def end(session: Session) -> None:
             row = session.get(Token, id)
             if row is None or row.revoked_at is not None:
-                raise RequestError(404, "unknown_token", f"there is no token {id}")
+                raise RequestError(404, "unknown_token", f"token {id} not found")
             now = self._clock.now()
             admins = select(Token.expires_at).where(Token.id != id, Token.scope == "admin", col(Token.revoked_at).is_(None))
             if row.scope == "admin" and not any((expires or now + 1) > now for expires in session.exec(admins)):
-                raise RequestError(409, "last_admin_token", f'"{row.name}" is the last admin token: make another one first')
+                raise RequestError(
+                    409, "last_admin_token", f'"{row.name}" is the last admin token; create another one first'
+                )
             row.revoked_at = now
             session.add(row)
             session.exec(delete(BrowserSession).where(col(BrowserSession.token) == id))
@@ -152,7 +154,7 @@ class AuthService:
             now = self._clock.now()
             principal = self._by_link(session, code) if code else self.principal(token)
             if principal is None:
-                how = "a link that is used or too old" if code else "a token that is not known"
+                how = "a used or expired link" if code else "an unknown token"
                 anonymous = Actor("anonymous", "anonymous", remote)
                 append_event(session, now, "sign_in_refused", f"tried to sign in with {how}", **anonymous.columns())
                 return None
@@ -251,7 +253,7 @@ class AuthService:
         session.add(row)
         session.flush()
         data = {"token": row.id, "scope": scope, "services": None, **bounds}
-        append_event(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **by.columns())
+        append_event(session, now, "token_created", f'token "{name}" created, scope {scope}', data=data, **by.columns())
         return row, secret
 
     def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:

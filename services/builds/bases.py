@@ -69,7 +69,7 @@ def _base(instruction: Instruction, words: list[str], values: Mapping[str, str |
     if name == _SCRATCH or name.lower() in stages:
         return Base(instruction, tuple(flags), name.lower(), None, stage)
     if not _REFERENCE.fullmatch(name):
-        raise DockerfileError(instruction.first, f'FROM {names[0][:200]} names no image: it is "{name[:200]}"')
+        raise DockerfileError(instruction.first, f'FROM {names[0][:200]} names no image: it resolves to "{name[:200]}"')
     return Base(instruction, tuple(flags), name, name, stage)
 
 

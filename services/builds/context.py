@@ -43,9 +43,9 @@ def check_context(path: Path, dockerfile: str, limit: int) -> str:
                 if entry.name == dockerfile_path:
                     found = b"".join(_content(tar, entry))
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
-        raise _invalid(f"is no whole tar or tar.gz: {error}") from None
+        raise _invalid(f"is not a complete tar or tar.gz: {error}") from None
     if found is None:
-        raise _invalid(f'has no "{dockerfile_path}"; ?dockerfile= names another one')
+        raise _invalid(f'has no "{dockerfile_path}"; choose another one with ?dockerfile=')
     return found.decode(errors="surrogateescape")
 
 
@@ -139,19 +139,17 @@ def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
     if "\0" in name + entry.linkname:
         raise _invalid(f'"{printable}" has a NUL in its name')
     if escapes_root(name):
-        raise _invalid(f'"{printable}" leads out of its folder')
+        raise _invalid(f'"{printable}" leads out of the context')
     if links and any(name[:end] in links for end, char in enumerate(name) if char == "/"):
-        raise _invalid(f'"{printable}" lies below a link')
+        raise _invalid(f'"{printable}" is below a link')
     if entry.issym():
         links.add(name)
     if entry.issym() and escapes_root(posixpath.join(posixpath.dirname(name), entry.linkname)):
-        raise _invalid(
-            f'"{printable}" is a link that leads out of its folder; name it in .dockerignore, or copy what it means'
-        )
+        raise _invalid(f'"{printable}" is a link that leads out of the context; add it to .dockerignore, or copy its target')
     if entry.islnk() and escapes_root(entry.linkname):
-        raise _invalid(f'"{printable}" is a link that leads out of its folder')
+        raise _invalid(f'"{printable}" is a link that leads out of the context')
     if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
-        raise _invalid(f'"{printable}" is neither file, directory nor link; name it in .dockerignore')
+        raise _invalid(f'"{printable}" is neither a file, a directory nor a link; add it to .dockerignore')
 
 
 def _check_place(entry: tarfile.TarInfo, dockerfile_path: str, found: bool) -> None:
@@ -160,13 +158,15 @@ def _check_place(entry: tarfile.TarInfo, dockerfile_path: str, found: bool) -> N
     Otherwise a later entry could replace the file that was checked.
     """
     if entry.name == dockerfile_path and not entry.isfile():
-        raise _invalid(f'has a "{dockerfile_path}" that is no plain file; send the file, or name it by ?dockerfile=')
+        raise _invalid(
+            f'has a "{dockerfile_path}" that is not a regular file; send the file, or choose another one with ?dockerfile='
+        )
     if entry.name == dockerfile_path and found:
-        raise _invalid(f'has more than one "{dockerfile_path}"; send one')
+        raise _invalid(f'has more than one "{dockerfile_path}"; send only one')
     if entry.name == dockerfile_path and entry.size > MAX_DOCKERFILE_BYTES:
         raise _invalid(f'has a "{dockerfile_path}" of more than {MAX_DOCKERFILE_BYTES} bytes')
     if dockerfile_path.startswith(f"{entry.name}/") and not entry.isdir():
-        raise _invalid(f'has "{dockerfile_path}" below "{entry.name}", which is no directory')
+        raise _invalid(f'has "{dockerfile_path}" below "{entry.name}", which is not a directory')
 
 
 def escapes_root(name: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 MAX_DOCKERFILE_BYTES = 1024 * 1024
 """Maximum bytes of a Dockerfile."""
 REMOTE = ("http://", "https://", "ftp://", "git://", "ssh://", "git@")
-_REMOTE_ADD_FIX = "use RUN curl, which runs in SLUICE_BUILD_NETWORK, or COPY a file of the context"
+_REMOTE_ADD_FIX = "use RUN curl, which uses SLUICE_BUILD_NETWORK, or COPY a file of the context"
 _ESCAPE = re.compile(r"\s*#\s*escape\s*=\s*(.*?)\s*", re.IGNORECASE)
 _ADD = re.compile(r"\s*(?:onbuild\s+)?add\s", re.IGNORECASE)
 _SCHEME = re.compile(r"\w://|^\W*git@", re.IGNORECASE)

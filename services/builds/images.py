@@ -41,7 +41,7 @@ async def update_latest_tags(store: Store, engine: Engine, clock: Clock, notifie
                     await _move_latest_tag(store, engine, clock, notifier, service, image)
                     moved[service] = image
         except EngineError as error:
-            log.warning("latest could not be moved", error=str(error), again_in=RETRY_INTERVAL)
+            log.warning("could not move the tag latest", error=str(error), again_in=RETRY_INTERVAL)
             await asyncio.sleep(RETRY_INTERVAL)
             continue
         await asyncio.sleep(POLL_INTERVAL)
@@ -97,9 +97,7 @@ def _report(session: Session, now: float, service: str, image: str) -> None:
     earlier = select(Event).where(Event.service == service, Event.type == LATEST_LEFT_ALONE).order_by(col(Event.id).desc())
     newest = session.exec(earlier).first()
     if newest is None or newest.data.get("image_id") != image:
-        message = (
-            f"{service}:latest is left alone: it names an image that Sluice did not build for {service}; remove that tag"
-        )
+        message = f"{service}:latest is left alone: Sluice did not build its image for {service}; remove the tag"
         log.warning(LATEST_LEFT_ALONE, service=service, image_id=image)
         append_event(session, now, LATEST_LEFT_ALONE, message, service=service, data={"image_id": image})
 

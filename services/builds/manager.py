@@ -99,7 +99,7 @@ class BuildManager:
 
     async def open(self) -> None:
         """Mark builds that Sluice's last end interrupted as failed and remove their uploads. Call at start."""
-        result = BuildResult(FAILED, "interrupted", "Sluice ended while it was built; build it again")
+        result = BuildResult(FAILED, "interrupted", "Sluice stopped during the build; build again")
 
         def fail(session: Session) -> None:
             for row in session.exec(select(Build).where(col(Build.status).in_(UNFINISHED))):
@@ -129,7 +129,7 @@ class BuildManager:
             row = Build(
                 service=request.service,
                 status=PENDING,
-                message="waits for its turn",
+                message="queued",
                 image=_new_tag(session, request.service, now),
                 dockerfile=request.dockerfile,
                 target=request.target,
@@ -139,7 +139,7 @@ class BuildManager:
             )
             session.add(row)
             session.flush()
-            self._append_event(session, row, "build_requested", f"build {row.id} of {row.service} asked for", by)
+            self._append_event(session, row, "build_requested", f"build {row.id} of {row.service} requested", by)
             return row
 
         row = await self._store.write(make)
@@ -159,14 +159,14 @@ class BuildManager:
         if running is None:
             row = await self._store.read(lambda session: find_build(session, id))
             raise RequestError(
-                409, "not_in_that_state", f"build {id} of {row.service} has {row.status}: nothing is left to cancel"
+                409, "not_in_that_state", f"build {id} of {row.service} has {row.status}: cannot be cancelled"
             )
         running.cancelled_by = running.cancelled_by or by
         running.scope.cancel()
         await running.ended.wait()
 
     async def _run(self, id: int, request: BuildRequest, tag: str, running: ActiveBuild) -> None:
-        result = BuildResult(FAILED, "cancelled", "was cancelled")
+        result = BuildResult(FAILED, "cancelled", "cancelled")
         try:
             with running.scope:
                 async with self._slots:
@@ -176,7 +176,7 @@ class BuildManager:
             by = running.cancelled_by if result.reason == "cancelled" else None
             await self._store.write(lambda session: self._record_end(session, id, running.log, result, by))
         except Exception:
-            log.exception("the end of a build could not be written", build=id)
+            log.exception("could not record the end of a build", build=id)
         finally:
             request.context.unlink(missing_ok=True)
             del self._running[id]
@@ -208,17 +208,17 @@ class BuildManager:
                             await self._update(id, log=str(written), log_first=written.first)
             image = await self._engine.find_image(tag)
         except TimeoutError:
-            why = f"took longer than {self.settings.timeout:g} s; make it quicker, or raise SLUICE_BUILD_TIMEOUT"
+            why = f"timed out after {self.settings.timeout:g} s; speed the build up, or raise SLUICE_BUILD_TIMEOUT"
             return BuildResult(FAILED, "timeout", why)
         except EngineError as error:
             return BuildResult(FAILED, error.reason, masked(str(error)[:2000]))
         if image is None:
-            return BuildResult(FAILED, "build_failed", "the engine broke off, and said no more")
+            return BuildResult(FAILED, "build_failed", "the engine ended the build without an error message")
         return BuildResult(SUCCEEDED, None, f"built as {tag}", image.id)
 
     def _record_start(self, session: Session, id: int) -> None:
         row = session.get_one(Build, id)
-        row.status, row.message, row.started_at = BUILDING, "is being built", self._clock.now()
+        row.status, row.message, row.started_at = BUILDING, "building", self._clock.now()
         session.add(row)
         self._append_event(session, row, "build_started", f"build {id} of {row.service}: {row.message}")
 
@@ -252,7 +252,7 @@ def find_build(session: Session, id: int) -> Build:
     """Return the build. Raises RequestError 404 `unknown_build`."""
     row = session.get(Build, id)
     if row is None:
-        raise RequestError(404, "unknown_build", f"there is no build {id}")
+        raise RequestError(404, "unknown_build", f"build {id} not found")
     return row
 
 

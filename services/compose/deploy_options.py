@@ -10,7 +10,7 @@ from services.compose.keys import DEPLOY, HEALTHCHECK, LIMITS, LOGGING, RESERVAT
 
 COMPOSE_TIMEOUT = 30.0
 """Seconds that a health check may take by default: Compose's default."""
-JOB = "Sluice keeps services running: run a job before, by hand or in CI"
+JOB = "Sluice keeps services running; run jobs by hand or in CI"
 Fields = dict[str, tuple[Any, Node]]
 """Spec field → value and node."""
 
@@ -33,7 +33,9 @@ def healthcheck(findings: Findings, node: Node) -> Fields:
     if "retries" in keys:
         check["retries"] = findings.whole(keys["retries"])
     if check and "test" not in check:
-        findings.refuse(node, "needs a test: the image's own check cannot be given other times; x-sluice: {healthcheck: …}")
+        findings.refuse(
+            node, "needs a test: the times of the image's own check cannot be changed; use x-sluice: {healthcheck: …}"
+        )
     return {"healthcheck": ({"timeout": COMPOSE_TIMEOUT, **check}, node)} if check else {}
 
 
@@ -85,7 +87,7 @@ def _restart(findings: Findings, node: Node, policy: str) -> None:
     if policy in ("no", "none", "false"):
         findings.refuse(node, JOB)
     elif policy == "on-failure":
-        findings.warn(node, "it is started again whatever its exit code: Sluice keeps services running")
+        findings.warn(node, "restarted after every exit: Sluice keeps services running")
     elif policy not in ("always", "unless-stopped", "any"):
         findings.refuse(node, "must be always, unless-stopped or on-failure")
 
@@ -129,6 +131,6 @@ def _update(findings: Findings, node: Node) -> Fields:
     if "failure_action" in keys:
         action = findings.text(keys["failure_action"])
         if action == "continue":
-            findings.refuse(keys["failure_action"], "Sluice never goes on with a version that fails: rollback or pause")
+            findings.refuse(keys["failure_action"], "Sluice never continues with a failing version; use rollback or pause")
         fields["failure_action"] = (action, keys["failure_action"])
     return fields

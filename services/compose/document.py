@@ -123,7 +123,7 @@ class _Builder:
         for key, value in node.value:
             line_number = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise ComposeError([Finding(path or "body", line_number, "has a key that is no text")])
+                raise ComposeError([Finding(path or "body", line_number, "has a key that is not text")])
             if key.tag == _MERGE_TAG:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
@@ -134,7 +134,7 @@ class _Builder:
                 continue
             name = f"{path}.{key.value}".lstrip(".")[:300]
             if key.value in values:
-                raise ComposeError([Finding(name, line_number, "is there twice")])
+                raise ComposeError([Finding(name, line_number, "duplicate key")])
             values[key.value] = self.build(value, name, line_number, depth - 1)
         return {**merged, **values}
 

@@ -15,7 +15,7 @@ from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.units import duration, size
 
 T = TypeVar("T")
-_UNKNOWN = Key("refused", "is not a key that Compose knows")
+_UNKNOWN = Key("refused", "unknown key")
 _NOTHING: tuple[Any, ...] = (None, False, [], {})
 """Values by which a key requests nothing."""
 

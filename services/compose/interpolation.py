@@ -49,7 +49,7 @@ def _interpolate(text: str, at: int, variables: Mapping[str, str], depth: int) -
         match = _START.match(text, at)
         if match is None:
             raise _Wrong(
-                'has a "$" that begins no variable: write "$$" for the character itself'
+                'has a "$" that starts no variable; write "$$" for a literal "$"'
             )  # no excerpt, because it may be a secret
         at = match.end()
         if match["escaped"]:
@@ -60,9 +60,7 @@ def _interpolate(text: str, at: int, variables: Mapping[str, str], depth: int) -
             word, at = _interpolate(text, at, variables, depth + 1)
         if match["braced"]:
             if text[at : at + 1] != "}":
-                raise _Wrong(
-                    f'has a "${{{match["braced"]}" that is not closed, or goes on in a way that Compose does not know'
-                )
+                raise _Wrong(f'has a "${{{match["braced"]}" that is not closed or not valid in Compose')
             at += 1
         parts.append(_value(match["bare"] or match["braced"], match["how"] or "", word, variables.get))
     return "".join(parts), at
@@ -82,7 +80,7 @@ def _value(name: str, how: str, word: str, get: Callable[[str], str | None]) -> 
         case "+", _:
             return word if value is not None else ""
         case "?", None:
-            raise _Wrong(f"the variable {name} is needed: {word or 'it is not set'}")
+            raise _Wrong(f"variable {name} is required: {word or 'not set'}")
         case _, None:
-            raise _Wrong(f"the variable {name} is not set: set it, or write ${{{name}:-}} where it may be empty")
+            raise _Wrong(f"variable {name} is not set; set it, or write ${{{name}:-}} if it may be empty")
     return value or ""

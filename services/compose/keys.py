@@ -30,11 +30,11 @@ def refused(why: str) -> Key:
     return Key("refused", why)
 
 
-_NO_FIELD = refused("is not supported: Sluice sets no such thing on a container")
-_NO_WEIGHT = refused("is not supported: of limits Sluice knows cpus, memory and pids")
-_OWN_NETWORK = refused("is not supported: an instance gets its address, and its names, from Sluice")
+_NO_FIELD = refused("not supported on Sluice's containers")
+_NO_WEIGHT = refused("not supported: the limits are cpus, memory and pids")
+_OWN_NETWORK = refused("not supported: Sluice assigns addresses and names")
 _ONE_HOST = implied("has no meaning on one host")
-_OUT = refused("is not followed: write it out, such as with `docker compose config`")
+_OUT = refused("not supported: expand it with `docker compose config`")
 
 TOP: Mapping[str, Key] = {
     "services": TAKEN, "volumes": TAKEN, "networks": TAKEN, "name": TAKEN,
@@ -51,27 +51,27 @@ SERVICE: Mapping[str, Key] = {
         ),
         TAKEN,
     ),
-    "container_name": implied("is not used: Sluice names containers after service, revision and number"),
-    "hostname": implied("is not used: an instance's host name is its id"),
+    "container_name": implied("ignored: Sluice names containers by service, revision and number"),
+    "hostname": implied("ignored: an instance's host name is its id"),
     "attach": SILENT, "develop": SILENT,
     "annotations": implied("is not set on containers"),
-    "platform": implied("is not used: the engine's own platform is pulled"),
-    "pull_policy": implied("is not used: each deployment pulls, and takes what is there when it cannot"),
-    "stdin_open": implied("is not used: no terminal is attached"),
-    "tty": implied("is not used: no terminal is attached"),
-    "mem_reservation": implied("is not used: nothing is reserved"),
+    "platform": implied("ignored: the engine's own platform is pulled"),
+    "pull_policy": implied("ignored: each deployment pulls, and uses the local image if the pull fails"),
+    "stdin_open": implied("ignored: no terminal is attached"),
+    "tty": implied("ignored: no terminal is attached"),
+    "mem_reservation": implied("ignored: nothing is reserved"),
     "network_mode": _OWN_NETWORK, "mac_address": _OWN_NETWORK, "extra_hosts": _OWN_NETWORK, "dns": _OWN_NETWORK,
     "dns_opt": _OWN_NETWORK, "dns_search": _OWN_NETWORK, "domainname": _OWN_NETWORK, "external_links": _OWN_NETWORK,
     "extends": _OUT, "label_file": _OUT,
     "configs": refused("is not supported: mount a file as a volume, or use environment"),
     "secrets": refused("is not supported: mount a file as a volume, or use environment"),
     "volumes_from": refused("is not supported: name the volumes"),
-    "gpus": refused("is not supported: Sluice hands out no devices"),
-    "devices": refused("is not supported: Sluice hands out no devices"),
+    "gpus": refused("not supported: Sluice assigns no devices"),
+    "devices": refused("not supported: Sluice assigns no devices"),
     "privileged": refused("is not supported: instances are never privileged"),
     "models": refused("is not supported"), "provider": refused("is not supported"),
-    "post_start": refused("is not supported: let the image's own entrypoint do it"),
-    "pre_stop": refused("is not supported: let the application do it at its stop_signal"),
+    "post_start": refused("not supported: use the image's entrypoint"),
+    "pre_stop": refused("not supported: handle the stop_signal in the application"),
     **dict.fromkeys(
         (
             "cap_add", "cap_drop", "cgroup", "cgroup_parent", "credential_spec", "device_cgroup_rules", "driver_opts",
@@ -90,35 +90,35 @@ SERVICE: Mapping[str, Key] = {
 }  # fmt: skip
 HEALTHCHECK: Mapping[str, Key] = {
     **dict.fromkeys(("test", "interval", "timeout", "retries", "start_period", "disable"), TAKEN),
-    "start_interval": implied("is not used: interval holds from the start"),
+    "start_interval": implied("ignored: interval applies from the start"),
 }
 DEPLOY: Mapping[str, Key] = {
     **dict.fromkeys(("replicas", "update_config", "resources", "mode", "restart_policy"), TAKEN),
-    "rollback_config": implied("is not used: going back keeps the bounds of update_config"),
+    "rollback_config": implied("ignored: a rollback uses update_config"),
     "placement": _ONE_HOST, "endpoint_mode": _ONE_HOST,
-    "labels": implied("is not used: a service of Sluice has no labels but its containers'"),
+    "labels": implied("ignored: only containers have labels"),
 }  # fmt: skip
 UPDATE: Mapping[str, Key] = {
     **dict.fromkeys(("parallelism", "order", "failure_action", "monitor"), TAKEN),
-    "delay": implied("is not used: the next ones wait until these are proved, and no longer"),
-    "max_failure_ratio": implied("is not used: no instance of a new version may fail"),
+    "delay": implied("ignored: the next instances start when these are ready"),
+    "max_failure_ratio": implied("ignored: no instance of a new version may fail"),
 }
 RESTART: Mapping[str, Key] = {
     "condition": TAKEN,
-    **dict.fromkeys(("delay", "max_attempts", "window"), implied("is not used: Sluice starts again with growing delays")),
+    **dict.fromkeys(("delay", "max_attempts", "window"), implied("ignored: Sluice restarts with increasing delays")),
 }
 RESOURCES: Mapping[str, Key] = {"limits": TAKEN, "reservations": TAKEN}
 LIMITS: Mapping[str, Key] = {"cpus": TAKEN, "memory": TAKEN, "pids": TAKEN}
 RESERVATIONS: Mapping[str, Key] = {
-    "cpus": implied("is not used: nothing is reserved"),
-    "memory": implied("is not used: nothing is reserved"),
-    "devices": refused("is not supported: Sluice hands out no devices"),
-    "generic_resources": refused("is not supported: Sluice hands out no devices"),
+    "cpus": implied("ignored: nothing is reserved"),
+    "memory": implied("ignored: nothing is reserved"),
+    "devices": refused("not supported: Sluice assigns no devices"),
+    "generic_resources": refused("not supported: Sluice assigns no devices"),
 }
 DEPENDENCY: Mapping[str, Key] = {
     "condition": TAKEN,
     "required": TAKEN,
-    "restart": implied("is not used: a service is not restarted because another is"),
+    "restart": implied("ignored: services are not restarted together"),
 }
 ENV_FILE: Mapping[str, Key] = {"path": TAKEN, "required": TAKEN, "format": SILENT}
 LOGGING: Mapping[str, Key] = {"driver": TAKEN, "options": TAKEN}
@@ -131,8 +131,8 @@ VOLUME: Mapping[str, Key] = {
     "consistency": SILENT,
 }
 BIND: Mapping[str, Key] = {
-    "create_host_path": implied("is not used: a host path has to be there"),
-    "selinux": implied("is not used: SELinux labels are left as they are"),
+    "create_host_path": implied("ignored: a host path must exist"),
+    "selinux": implied("ignored: SELinux labels are not changed"),
     "propagation": refused("is not supported"),
     "recursive": refused("is not supported"),
 }
@@ -157,5 +157,5 @@ TOP_NETWORK: Mapping[str, Key] = {
     **dict.fromkeys(
         ("driver", "driver_opts", "attachable", "enable_ipv4", "enable_ipv6", "ipam", "labels"), SILENT
     ),
-    "internal": implied("keeps nothing apart: all instances stand on Sluice's own network"),
+    "internal": implied("isolates nothing: all instances are in Sluice's network"),
 }  # fmt: skip

@@ -17,7 +17,7 @@ _SHORT = re.compile(
     r"(?:(?:(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):)?(?P<published>[0-9]*(?:-[0-9]+)?):)?"
     r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
 )
-_CHOOSE_PORT = "say which one serves HTTP: x-sluice: {port: N}, or {port: null} when none does"
+_CHOOSE_PORT = "set the HTTP port: x-sluice: {port: N}, or {port: null} if there is none"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def port_of(findings: Findings, keys: dict[str, Node], overrides: dict[str, obje
     ports = list(_ports(findings, keys["ports"], chosen)) if "ports" in keys else []
     for port in ports:
         if port.published and not routed:
-            why = f"port {port.published} is not opened on the host: requests come through the gateway"
+            why = f"port {port.published} is not published on the host: requests come through the gateway"
             findings.warn(port.node, f"{why}, by routes: x-sluice: {{routes: [{{host: …}}]}}")
     if not ports and "expose" in keys:
         ports = [port for node in findings.items(keys["expose"]) for port in _short(findings, node, chosen)]
@@ -47,7 +47,7 @@ def port_of(findings: Findings, keys: dict[str, Node], overrides: dict[str, obje
         return None
     if len(targets) > 1:
         numbers = ", ".join(map(str, targets))
-        findings.refuse(keys.get("ports") or keys["expose"], f"there are several ports ({numbers}): {_CHOOSE_PORT}")
+        findings.refuse(keys.get("ports") or keys["expose"], f"several ports ({numbers}); {_CHOOSE_PORT}")
     return targets[0], ports[0].node
 
 
@@ -72,9 +72,9 @@ def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPo
         return
     match = _SHORT.fullmatch(text)
     if match is None:
-        findings.refuse(node, f'{text[:60]!r} is not a port: write it such as "8080:80"')
+        findings.refuse(node, f'{text[:60]!r} is not a port; use the form "8080:80"')
     elif "-" in match["target"] and not chosen:
-        findings.refuse(node, f"a range of ports cannot be served: {_CHOOSE_PORT}")
+        findings.refuse(node, f"port ranges are not supported; {_CHOOSE_PORT}")
     elif "-" not in match["target"] and _is_routable(findings, node, match["protocol"], chosen):
         yield PublishedPort(int(match["target"]), match["published"] or None, node)
 
@@ -87,5 +87,5 @@ def _is_routable(findings: Findings, node: Node, protocol: str | None, chosen: b
     if protocol in (None, "tcp"):
         return True
     if not chosen:
-        findings.refuse(node, f"{protocol} is not carried by the gateway: {_CHOOSE_PORT}")
+        findings.refuse(node, f"{protocol} is not supported by the gateway; {_CHOOSE_PORT}")
     return False

@@ -126,7 +126,7 @@ def _is_unmanaged(findings: Findings, service: Node) -> bool:
 def _project(findings: Findings, root: Node, top: dict[str, Node], options: ComposeOptions) -> str:
     name = options.project or (findings.text(top["name"]) if "name" in top else None)
     if name is None or not re.fullmatch(PROJECT, name):
-        why = "must be the project's name, of a-z, 0-9, - and _: say name: in the file, or ?project="
+        why = "must be the project's name, of a-z, 0-9, - and _; set name: in the file, or ?project="
         findings.refuse(top.get("name", Node("name", root.line, None)), why)
     return name or ""
 
@@ -137,7 +137,7 @@ def _select_services(
     """Return the names of the services to deploy."""
     for name in options.only:
         if name not in services:
-            findings.unknown(place, f'there is no service "{name[:100]}"', name, services)
+            findings.unknown(place, f'service "{name[:100]}" not found', name, services)
     selected = []
     for name, node in services.items():
         keys = findings.mapping(node)
@@ -147,11 +147,11 @@ def _select_services(
         if name in unmanaged or not (name in options.only if options.only else active):
             continue
         if not re.fullmatch(SERVICE_NAME, name):
-            why = "a service's name is a DNS label here, of a-z, 0-9 and -, at most 40: call it"
+            why = "must be a DNS label of a-z, 0-9 and -, at most 40 characters; rename it to"
             findings.refuse(node, f'{why} "{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:40]}"')
         selected.append(name)
     if not selected and not findings.refusals:
-        findings.refuse(place, "there is nothing to deploy: no service is wanted, or all are left alone")
+        findings.refuse(place, "nothing to deploy: no service is selected, or none is managed")
     return selected
 
 
@@ -165,7 +165,7 @@ def _warn_of_stores(findings: Findings, composed: dict[str, ComposeService]) -> 
         fields = composed[name].fields
         stores = any(mount.get("type") != "tmpfs" for mount in fields.get("volumes") or [] if isinstance(mount, dict))
         if name in dependencies and (stores or "port" not in fields):
-            why = "others reach it through the gateway, by HTTP alone: a database or a queue is better left with Compose"
+            why = "others reach it only by HTTP through the gateway; leave a database or queue to Compose"
             findings.warn(composed[name].node, f"{why}, by x-sluice: {{manage: false}}")
 
 

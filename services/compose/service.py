@@ -19,7 +19,7 @@ PROJECT_LABEL = "compose.project"
 
 It keeps another project's file from taking them over.
 """
-_NOT_BUILT = "has no image to deploy: build it (sluice build SERVICE DIRECTORY says its tag), and name it by image:"
+_NOT_BUILT = "has no image; build it (sluice build SERVICE DIRECTORY prints the tag), and set image:"
 
 
 @dataclass
@@ -124,7 +124,7 @@ class ServiceReader:
         if "image" in keys:
             fields["image"] = (self._findings.text(keys["image"]), keys["image"])
             if "build" in keys:
-                self._findings.warn(keys["build"], "is not used: the image is deployed as its registry has it")
+                self._findings.warn(keys["build"], "ignored: the image is deployed from its registry")
         else:
             self._findings.refuse(keys.get("build", node), _NOT_BUILT)
 
@@ -136,7 +136,7 @@ class ServiceReader:
         try:
             return None if line is None else list(shlex.split(line))
         except ValueError as error:
-            self._findings.refuse(node, f"cannot be parted into words: {error}")
+            self._findings.refuse(node, f"cannot be split into words: {error}")
             return None
 
     def _environment(self, keys: dict[str, Node], places: dict[str, Node]) -> dict[str, str]:
@@ -149,7 +149,7 @@ class ServiceReader:
             if path in self._env_files:
                 result |= self._env_files[path]
             elif required:
-                why = "is a file of yours: `sluice deploy -f` reads it and sends what it says; so can env_files in the body"
+                why = "is a local file: deploy with `sluice deploy -f`, or send its content as env_files in the body"
                 self._findings.refuse(node, why)
         for name, text, node in self._findings.pairs(keys["environment"]) if "environment" in keys else ():
             value = self._variables.get(name) if text is None else text
@@ -164,7 +164,7 @@ class ServiceReader:
         for link in findings.items(keys["links"]) if "links" in keys else ():
             name, _, alias = (findings.text(link) or "").partition(":")
             if alias not in ("", name):
-                findings.refuse(link, "another name for a service is not supported")
+                findings.refuse(link, "aliases of a service are not supported")
             result[name] = (True, link)
         listed = keys.get("depends_on")
         if listed is not None and isinstance(listed.value, dict):
@@ -174,7 +174,7 @@ class ServiceReader:
             result |= {item.text: (True, item) for item in findings.items(listed)}
         for name, (_, node) in result.items():
             if name not in deployed_services:
-                findings.refuse(node, f'there is no service "{name[:100]}"')
+                findings.refuse(node, f'service "{name[:100]}" not found')
         return {name: required for name, (required, _) in result.items() if deployed_services.get(name)}
 
     def _is_required(self, node: Node, *, deployed: bool) -> bool:

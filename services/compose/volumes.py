@@ -14,7 +14,7 @@ from services.compose.findings import Findings
 from services.compose.keys import BIND, NAMED_VOLUME, TMPFS, TOP_VOLUME, VOLUME
 
 _IGNORED_OPTIONS = {
-    **dict.fromkeys(("z", "Z"), "SELinux labels are left as they are"),
+    **dict.fromkeys(("z", "Z"), "SELinux labels are not changed"),
     **dict.fromkeys(("cached", "delegated", "consistent"), ""),
 }
 """Options of the short form that are accepted without effect, and the warning for each."""
@@ -69,7 +69,7 @@ class Volumes:
             return None
         source, *parts = text.split(":")
         if not parts:
-            self._findings.refuse(node, "an anonymous volume goes with its container: give it a name")
+            self._findings.refuse(node, "an anonymous volume is removed with its container; name the volume")
             return None
         mount: dict[str, Any] = {"target": parts[0]}
         for option in ",".join(parts[1:]).split(",") if parts[1:] else ():
@@ -103,7 +103,7 @@ class Volumes:
         if kind == "tmpfs":
             return {"type": "tmpfs", **mount}
         if "source" not in keys:
-            findings.refuse(node, "an anonymous volume goes with its container: give it a source")
+            findings.refuse(node, "an anonymous volume is removed with its container; set a source")
             return None
         source = findings.text(keys["source"])
         return None if source is None else self._with_source(keys["source"], source, mount, bind=kind == "bind")
@@ -119,16 +119,16 @@ class Volumes:
         attributes = self._attributes[source]
         for name in ("driver", "driver_opts") if "external" not in attributes else ():
             if name in attributes and attributes[name].value not in ("local", {}):
-                why = f'is not supported (for {node.path}): make the volume yourself and say "external: true"'
+                why = f'is not supported (for {node.path}): create the volume and set "external: true"'
                 self._findings.refuse(attributes[name], why)
         return {"type": "volume", "source": engine_name(self._findings, self._project, source, declared), **mount}
 
     def _path(self, node: Node, source: str) -> str | None:
         """Return the absolute path on the engine's host, None if refused."""
         if source.startswith("~"):
-            self._findings.refuse(node, 'write the path out: "~" is another place on another machine')
+            self._findings.refuse(node, 'write the complete path: "~" differs between hosts')
             return None
         if not source.startswith("/") and self._directory is None:
-            self._findings.refuse(node, "a relative path: where from? Give ?directory=, or use `sluice deploy -f`")
+            self._findings.refuse(node, "relative path without a base; set ?directory=, or use `sluice deploy -f`")
             return None
         return posixpath.normpath(posixpath.join(self._directory or "/", source))

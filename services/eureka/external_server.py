@@ -245,7 +245,7 @@ class ExternalEureka:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RoutingError(f"the Eureka server at {host} does not answer: {error or type(error).__name__}") from error
         except AnswerRefusedError as error:
-            raise RoutingError(f"the Eureka server at {host} is not understood: {error}") from error
+            raise RoutingError(f"invalid response from the Eureka server at {host}: {error}") from error
         missing = answer.status == 404 and (method == "DELETE" or (method == "GET" and path != "apps/"))
         if answer.status >= 300 and not missing:
             raise RoutingError(f"the Eureka server at {host} answers {answer.status} to {method} {path}")

@@ -51,7 +51,7 @@ class Leases:
             return False
         old = self.applications.get(key)
         if old is None and len(self.applications) >= MAX_INSTANCES:
-            raise InvalidRegistration(f"There are {MAX_INSTANCES} instances already")
+            raise InvalidRegistration(f"Limit of {MAX_INSTANCES} instances reached")
         ms = int(now * 1000)
         registration = replace(registration, dirty=registration.dirty or ms)
         if old is not None and _dirty(registration) < _dirty(old.registration):

@@ -100,10 +100,8 @@ class LocalDirectory:
 
 def _waiting(stale: list[Consumer], not_before: float, now: float) -> str:
     if not stale and not_before > now:
-        return "waiting for consumers of the registry that may have been there before Sluice started"
+        return "waiting for consumers of the registry from before the start of Sluice"
     addresses = ", ".join(sorted({consumer.address for consumer in stale})[:3])
     if math.isinf(not_before):
         return f"waiting for {len(stale)} consumers of the registry to fetch ({addresses})"
-    return (
-        f"waiting until {len(stale)} consumers of the registry have forgotten what leaves ({addresses}; see consumer_cache)"
-    )
+    return f"waiting until the caches of {len(stale)} consumers of the registry expire ({addresses}; see consumer_cache)"

@@ -63,7 +63,7 @@ class Ownership:
         claimed = {name: service for name, (service, shared) in claims.items() if service in services and not shared}
         belongs = {name: name if name in services else claimed.get(name) for name in names}
         if owner is None and covers is not None:
-            _refuse((name for name in names if not covers(name)), "the token does not cover it")
+            _refuse((name for name in names if not covers(name)), "the token may not change it")
         others = (name for name, service in belongs.items() if service and (owner is None or service != owner.service))
         _refuse(others, "Sluice runs it, and only its own instances may register it")
         self._check_lease(key, remote, owner, own_name=belongs[app] is not None, by_token=covers is not None)
@@ -106,10 +106,10 @@ class Ownership:
         on_network = self._is_on_network(remote) and remote != self.consumer_view.host
         of_address = sum(entry.address == remote for entry in self.leases.entries()) if on_network else 0
         if self.leases.get(key) is None and of_address >= MAX_OF_ADDRESS:
-            raise InvalidRegistration(f"There are {MAX_OF_ADDRESS} registrations from {remote} already")
+            raise InvalidRegistration(f"Limit of {MAX_OF_ADDRESS} registrations from {remote} reached")
         new_of = owner.service if owner is not None and key[0] not in self.consumer_view.descriptions else None
         if new_of is not None and len(self.consumer_view.apps_of(new_of)) >= MAX_APPLICATIONS:
-            raise InvalidRegistration(f"The service {new_of} has {MAX_APPLICATIONS} applications already")
+            raise InvalidRegistration(f"Limit of {MAX_APPLICATIONS} applications of the service {new_of} reached")
 
     def _is_on_network(self, address: str) -> bool:
         try:

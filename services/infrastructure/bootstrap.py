@@ -145,7 +145,7 @@ class Infrastructure:
             network = await self._engine.ensure_network(self._settings.subnet)
             present = await self._gateway_upgrade.resume_or_roll_back(self.spec)
             if present is None or not present.running:
-                raise RoutingError("There is no gateway that runs; it is being started")
+                raise RoutingError("No gateway is running; starting it")
             self._record_outdated(present)
             if not present.outdated and not force:
                 return None
@@ -192,13 +192,13 @@ class Infrastructure:
         previous, self.outdated = self.outdated, None
         if view.outdated:
             spec = self.spec
-            changed = f"{spec.image} is another image now, or a gateway's container is made in another way"
-            image = changed if view.image == spec.image else f"{spec.image} is wanted"
+            changed = f"{spec.image} is a different image now, or the container's settings changed"
+            image = changed if view.image == spec.image else f"{spec.image} is expected"
             fewer = view.open_files is not None and view.open_files != spec.open_files
             self.outdated = (
-                f"it may open {view.open_files} files, {spec.open_files} are wanted"
+                f"it may open {view.open_files} files, expected {spec.open_files}"
                 if fewer
-                else f"it was made from {view.image}, and {image}"
+                else f"it runs {view.image}, but {image}"
             )
         if self.outdated and not previous:
             log.warning("gateway_outdated", container=view.short_id, why=self.outdated)
@@ -221,7 +221,7 @@ class Infrastructure:
         """
         gateway = await self._engine.inspect_gateway()
         if gateway is None:
-            raise EngineError("The gateway's container went away while it was started", transient=True)
+            raise EngineError("The gateway's container disappeared during its start", transient=True)
         if gateway.restarts < restarts + _MAX_FAILED_STARTS:
             return restarts
         dropped = self._gateway.drop_unbindable()

@@ -89,9 +89,9 @@ class ControlPlane:
     async def _refuse_taken_ports(self) -> None:
         host, port, gateway_port = self._addresses.host, self._addresses.port, self._addresses.gateway_port
         if _is_taken(host, port):
-            raise EngineError(f"Port {port} of {host} is taken; SLUICE_PORT chooses another one")
+            raise EngineError(f"Port {port} of {host} is in use; choose another SLUICE_PORT")
         if not await self._engine.gateway_runs() and _is_taken("0.0.0.0", gateway_port):  # noqa: S104 - the public port
-            raise EngineError(f"Port {gateway_port} is taken; SLUICE_GATEWAY_PORT chooses another one")
+            raise EngineError(f"Port {gateway_port} is in use; choose another SLUICE_GATEWAY_PORT")
 
     async def _wait_until_ready(self, timeout: float) -> None:
         answer = "nothing yet"
@@ -102,14 +102,14 @@ class ControlPlane:
                     ready, answer = await self._check_readiness(answer)
                     view = await self._engine.inspect_control_plane(self._spec)
                     if view is None:
-                        raise EngineError(f'The container "{self._engine.name}" went away while it was started')
+                        raise EngineError(f'The container "{self._engine.name}" disappeared during its start')
                     if ready and view.running:
                         return
                     if before is not None and view.restarts >= before.restarts + _MAX_EXITS:
                         raise EngineError(await self._with_log_tail(f'"{self._engine.name}" exits at every start'))
                     await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
-            sentence = f"{self._addresses.url}/readyz is not well after {timeout:g} s; it says: {answer}"
+            sentence = f"{self._addresses.url}/readyz is not ready after {timeout:g} s: {answer}"
             raise EngineError(await self._with_log_tail(sentence)) from None
 
     async def _check_readiness(self, previous: str) -> tuple[bool, str]:
@@ -124,7 +124,7 @@ class ControlPlane:
 
     async def _with_log_tail(self, sentence: str) -> str:
         log = (await self._engine.control_plane_log()).strip()
-        return f"{sentence}\nThe end of its log:\n{log}" if log else sentence
+        return f"{sentence}\nEnd of its log:\n{log}" if log else sentence
 
 
 def _reason(answer: Answer) -> str:

@@ -108,13 +108,13 @@ class Doctor:
                 return await check
         except TimeoutError:
             detail = f"no answer within {CHECK_TIMEOUT:g} s"
-            return [wrong(name, detail, "Look at the machine's load, and at `docker info`.")]
+            return [wrong(name, detail, "Check the host's load and `docker info`.")]
         except EngineError as error:
-            return [wrong(name, str(error), "See what the engine says: `docker info`, `journalctl -u docker`.")]
+            return [wrong(name, str(error), "Check `docker info` and `journalctl -u docker`.")]
         except RoutingError as error:
-            return [wrong(name, str(error), f"See what it says: `docker logs {self._name}`. Sluice starts it by itself.")]
+            return [wrong(name, str(error), f"Check `docker logs {self._name}`. Sluice restarts the gateway itself.")]
         except Exception as error:  # a failing check must not hide the other findings
-            return [wrong(name, f"could not be looked at: {error or type(error).__name__}", "Please report this.")]
+            return [wrong(name, f"check failed: {error or type(error).__name__}", "Please report this.")]
 
     async def _check_engine(self) -> list[Finding]:
         facts = await self._ping()
@@ -128,25 +128,23 @@ class Doctor:
     async def _check_specs(self) -> list[Finding]:
         refused_services = await self._refused_services()
         if not refused_services:
-            return [ok("specs", "the present spec of every service is allowed")]
+            return [ok("specs", "the current spec of every service is allowed")]
         examples = "; ".join(f"{service}: {why}" for service, why in list(refused_services.items())[:5])
-        text = f"{len(refused_services)} are not allowed today, and no instance of them is started again: {examples}"
-        return [
-            warning("specs", text, "Deploy a spec that is allowed, or change the operator's settings (docs/upgrades.md).")
-        ]
+        text = f"{len(refused_services)} are not allowed, and their instances are not restarted: {examples}"
+        return [warning("specs", text, "Deploy an allowed spec, or change the operator's settings (docs/upgrades.md).")]
 
     async def _check_network(self) -> list[Finding]:
         network = await self._engine.inspect_network()
         if network is None:
             return [
-                wrong("network", "is not there", "Restart Sluice: it makes the network, and instances that miss it, anew.")
+                wrong("network", "not found", "Restart Sluice: it recreates the network and the instances that need it.")
             ]
-        return [ok("network", f"{network.subnet}, the bridge answers at {network.bridge_address}")]
+        return [ok("network", f"{network.subnet}, bridge address {network.bridge_address}")]
 
     async def _check_firewall(self) -> list[Finding]:
         network = await self._engine.inspect_network()
         if network is None:
-            return [warning("firewall", "cannot be tried without the network", "See the network.")]
+            return [warning("firewall", "cannot be tested without the network", "Fix the network first.")]
         reached = asyncio.Event()
 
         async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,8 +154,8 @@ class Doctor:
         try:
             server = await asyncio.start_server(take, network.bridge_address, 0)
         except OSError as error:
-            advice = "Sluice has to run in the host's network, on the engine's own machine."
-            return [wrong("firewall", f"{network.bridge_address} cannot be listened on: {error.strerror}", advice)]
+            advice = "Run Sluice in the host's network, on the engine's host."
+            return [wrong("firewall", f"{network.bridge_address} cannot be bound: {error.strerror}", advice)]
         async with server:
             port = server.sockets[0].getsockname()[1]
             why = await self._engine.check_reachable(self._image, network.bridge_address, port)
@@ -166,9 +164,9 @@ class Doctor:
             return [reachable, await self._check_bridge(network)]
         rule = f"from {network.subnet} to {network.bridge_address}"
         advice = (
-            f"Let the bridge in: `sudo ufw allow {rule}`, or "
+            f"Allow the bridge: `sudo ufw allow {rule}`, or "
             f"`sudo iptables -I INPUT -s {network.subnet} -d {network.bridge_address} -j ACCEPT`. "
-            "Without it services do not reach each other by `links` and `internal_url`; requests from outside do come in."
+            "Otherwise services cannot reach each other by `links` and `internal_url`; public requests still work."
         )
         unreachable = wrong("firewall", f"a container does not reach the bridge at {network.bridge_address}: {why}", advice)
         return [unreachable, await self._check_bridge(network)]
@@ -180,47 +178,51 @@ class Doctor:
         """
         part, port = "bridge's ports", self._gateway.bridge_port
         if port is None:
-            return ok(part, "no service has one yet")
+            return ok(part, "no service has a port yet")
         address = f"{network.bridge_address}:{port}"
         try:
             answered = await self._engine.answers_outside(self._image, network.bridge_address, port)
         except EngineError as error:
-            advice = "The engine's default network (docker0) is needed for it; without one, look from another machine."
-            return warning(part, f"cannot be tried from another network: {error}", advice)
+            advice = "The test needs the engine's default network (docker0); without one, test from another host."
+            return warning(part, f"cannot be tested from another network: {error}", advice)
         if not answered:
             return ok(part, f"closed to other networks: {address} does not answer a container on the engine's default one")
         advice = (
-            f"Something gives connections from elsewhere an address in {network.subnet}: look for SNAT and MASQUERADE in "
-            "`sudo iptables -t nat -S`. Services without a route are open to all who reach this address until it has gone."
+            f"Something rewrites the source of foreign connections to {network.subnet}: check SNAT and MASQUERADE in "
+            "`sudo iptables -t nat -S`. Services without a route are open to all who reach this address."
         )
         return wrong(part, f"{address} answers a container on another network", advice)
 
     async def _check_gateway(self, outdated: str | None) -> list[Finding]:
         view, facts = await asyncio.gather(self._engine.inspect_gateway(), self._gateway.status())
-        logs = f"See what it says: `docker logs {self._name}`."
+        logs = f"Check `docker logs {self._name}`."
         if view is None or not view.running:
-            state = "is not there" if view is None else f"does not run (exit code {view.exit_code})"
-            return [wrong("gateway", f"its container {state}", f"Sluice starts it by itself within seconds. {logs}")]
+            state = "does not exist" if view is None else f"does not run (exit code {view.exit_code})"
+            return [wrong("gateway", f"its container {state}", f"Sluice starts it within seconds. {logs}")]
         if facts is None:
-            return [wrong("gateway", "runs, and does not answer", f"{logs} If it hangs: `docker restart {self._name}`.")]
+            return [wrong("gateway", "runs but does not answer", f"{logs} If it hangs: `docker restart {self._name}`.")]
         text = f"HAProxy {facts.get('version')}, up for {_format_duration(facts.get('uptime', 0))}"
         if view.restarts:
-            text += f", started again {view.restarts} times by the engine"
+            text += f", restarted {view.restarts} times by the engine"
         connections, maxconn = facts.get("connections", 0), facts.get("maxconn", 0)
         if maxconn and connections > _NEARLY_FULL * maxconn:
             detail = f"{text}, {connections} of {maxconn} connections in use"
             return [warning("gateway", detail, "Raise SLUICE_MAXCONN, restart Sluice, then `sluice gateway upgrade`.")]
         if outdated is not None:
             return [
-                warning("gateway", f"{text}, outdated: {outdated}", "Upgrade it, without a loss: `sluice gateway upgrade`.")
+                warning(
+                    "gateway",
+                    f"{text}, outdated: {outdated}",
+                    "Upgrade it without losing requests: `sluice gateway upgrade`.",
+                )
             ]
         return [ok("gateway", f"{text}, {connections} of {maxconn} connections in use")]
 
     async def _check_file(self) -> list[Finding]:
         different = await self._gateway.find_drift()
         if not different:
-            return [ok("gateway's file", "file, maps and worker are the same")]
-        advice = "Restart Sluice: it makes them equal, and disturbs nothing that is right."
+            return [ok("gateway's file", "file, maps and worker match")]
+        advice = "Restart Sluice: it corrects the differences and changes nothing else."
         return [wrong("gateway's file", "; ".join(different[:5]), advice)]
 
     async def _check_workers(self) -> list[Finding]:
@@ -229,25 +231,23 @@ class Doctor:
         if not old:
             return [ok("old workers", "none")]
         age = max(worker["replaced_for"] or 0 for worker in old)
-        text = f"{len(old)}, the oldest replaced {_format_duration(age)} ago"
+        text = f"{len(old)}, oldest replaced {_format_duration(age)} ago"
         if age > HARD_STOP_AFTER + 60:
             limit = _format_duration(HARD_STOP_AFTER)
-            advice = f"It should have ended after {limit}: `docker exec {self._name} kill <its pid>`."
+            advice = f"It should have ended after {limit}: `docker exec {self._name} kill <pid>`."
             return [wrong("old workers", text, advice)]
         if len(old) > _MAX_OLD_WORKERS:
-            advice = "They end with their last websocket or stream, or after an hour. Fewer new services at once make fewer."
+            advice = "They end with their last websocket or stream, or after an hour. Add fewer services at a time."
             return [warning("old workers", text, advice)]
         return [ok("old workers", f"{text}; they end with their last request")]
 
 
 def _instances_finding(unknown_containers: Sequence[str]) -> Finding:
     if not unknown_containers:
-        return ok("instances", "the engine runs none that the store does not know")
+        return ok("instances", "the engine runs no unknown instances")
     examples = ", ".join(unknown_containers[:5])
-    text = f"{len(unknown_containers)} run that the store does not know (a backup was restored?): {examples}"
-    return warning(
-        "instances", text, "They are left alone. Remove them by hand when their services serve: `docker rm -f …`."
-    )
+    text = f"{len(unknown_containers)} unknown instances run (after a restored backup?): {examples}"
+    return warning("instances", text, "They are left alone. Remove them when their services serve: `docker rm -f …`.")
 
 
 def _control_plane_findings(not_ready: Mapping[str, str]) -> list[Finding]:

@@ -104,7 +104,7 @@ class GatewayUpgrade:
                 while not await new_gateway.has_taken_over():
                     view = (await self._engine.inspect_gateways(spec)).successor
                     if view is None or not view.running:
-                        raise GatewayNotReady(await self._with_log_tail("The new gateway ended at its start"))
+                        raise GatewayNotReady(await self._with_log_tail("The new gateway exited at its start"))
                     await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
             message = await self._with_log_tail(f"The new gateway does not answer within {self._start_timeout:g} s")

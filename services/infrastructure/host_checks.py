@@ -38,18 +38,16 @@ async def store_findings(store: Store) -> list[Finding]:
         problems = [str(error.orig)]
     size = path.stat().st_size / MB
     if problems:
-        advice = (
-            "Stop Sluice, keep the file, and put a backup in its place (`sluice backup` made it, or <data>/backups has it)."
-        )
-        found.append(wrong("store", f"SQLite finds it damaged: {'; '.join(problems[:3])}", advice))
+        advice = "Stop Sluice, keep the file, and replace it by a backup (from `sluice backup` or <data>/backups)."
+        found.append(wrong("store", f"database is corrupt: {'; '.join(problems[:3])}", advice))
     else:
-        found.append(ok("store", f"{size:.1f} MB, whole"))
+        found.append(ok("store", f"{size:.1f} MB, intact"))
     log = path.with_name(f"{path.name}-wal")
     length = 0
     with suppress(FileNotFoundError):
         length = log.stat().st_size
     if length > WAL_WARNING_BYTES:
-        advice = "Something reads for very long; a restart of Sluice folds it into the database."
+        advice = "A read takes very long; a restart of Sluice merges the log into the database."
         found.append(warning("write-ahead log", f"{length / MB:.0f} MB", advice))
     else:
         found.append(ok("write-ahead log", f"{length / MB:.1f} MB"))
@@ -60,7 +58,7 @@ async def store_findings(store: Store) -> list[Finding]:
 def disk_finding(directory: str, free: int) -> Finding:
     """Check the free bytes of the disk that `directory` is on."""
     detail = f"{free / MB:.0f} MB free in {directory}"
-    advice = "Make room: `docker image prune`, old files in <data>/backups. A full disk stops deployments, not requests."
+    advice = "Free space: `docker image prune`, old files in <data>/backups. A full disk stops deployments, not requests."
     if free < DISK_ERROR_BYTES:
         return wrong("disk", detail, advice)
     return warning("disk", detail, advice) if free < DISK_WARNING_BYTES else ok("disk", detail)
@@ -71,11 +69,11 @@ async def clock_finding(store: Store, clock: Clock) -> list[Finding]:
     newest = await store.read(lambda session: session.exec(select(Event.at).order_by(col(Event.id).desc()).limit(1)).first())
     ahead = (newest or 0.0) - clock.now()
     if ahead > MAX_CLOCK_LEAD:
-        advice = "Put it right (`timedatectl set-ntp true`). Deployments go on; the times in the history are out of order."
-        return [wrong("clock", f"it was set back: the last event lies {ahead:.0f} s in the future", advice)]
+        advice = "Correct it (`timedatectl set-ntp true`). Deployments continue; times in the history are out of order."
+        return [wrong("clock", f"the clock was set back: the last event is {ahead:.0f} s in the future", advice)]
     if not _synchronised():
-        return [warning("clock", "nothing keeps it right", "Switch on time synchronisation: `timedatectl set-ntp true`.")]
-    return [ok("clock", "kept right by the system")]
+        return [warning("clock", "not synchronised", "Enable time synchronisation: `timedatectl set-ntp true`.")]
+    return [ok("clock", "synchronised by the system")]
 
 
 def _quick_check(session: Session) -> list[str]:

@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             end = self._data.find(b"\r\n\r\n")
             if end < 0:
                 if len(self._data) > MAX_HEAD:
-                    raise Broken("the answer's head is too long")
+                    raise Broken("response header too long")
                 return
             self._head = (*_head(bytes(self._data[:end])), end + 4)
         status, headers, start = self._head

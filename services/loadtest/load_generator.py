@@ -183,7 +183,7 @@ class LoadGenerator:
         if answer and not 200 <= answer.status < 300:
             error = answer.body[:200].decode("utf-8", "replace")
         elif answer and id and b'"id"' in answer.body and id.encode() not in answer.body:
-            status, error = None, f"the answer to another request: {answer.body[:200]!r}"
+            status, error = None, f"response to another request: {answer.body[:200]!r}"
         return RequestRecord(
             at=began - self._began,
             phase=phase,
@@ -243,5 +243,5 @@ class LoadGenerator:
         except ValueError:
             ids = None
         if answer.status != 200 or not isinstance(ids, list):
-            raise Broken(f"/ledger answered {answer.status}, and no list of ids")
+            raise Broken(f"/ledger answered {answer.status} without a list of ids")
         return Counter(ids)

@@ -113,7 +113,7 @@ class RequestLog:
             for e in self.failures[:most]
         ]
         if len(self.failures) > most:
-            lines.append(f"… and {len(self.failures) - most} more. Of all:")
+            lines.append(f"… and {len(self.failures) - most} more. In total:")
             sorts = Counter(f"{e.status or '-'} {e.error or 'late' * (e.added > LATE)}".strip() for e in self.failures)
             lines += [f"{count} × {sort}" for sort, count in sorts.most_common(5)]
         lines += [f"run twice: {id}" for id in self.twice[:most]]

@@ -18,10 +18,10 @@ def copy(database: Path, to: Path, *, keep_existing: bool = False) -> Path:
     """
     try:
         if not database.is_file():
-            raise StoreError(f"there is no database at {database}")
+            raise StoreError(f"database {database} not found")
         to = _free_name(to) if keep_existing else to
         if to.exists():
-            raise StoreError(f"{to} is there already; a backup never overwrites")
+            raise StoreError(f"{to} already exists; a backup overwrites no file")
         _write(database, to)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the database could not be copied to {to}: {error}") from error

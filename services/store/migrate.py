@@ -61,22 +61,20 @@ def _revision(path: Path) -> str | None:
     if found:
         return str(found[0][0])
     if names - {"alembic_version", "sqlite_sequence"}:
-        raise StoreError(
-            f"{path} is a database, but not Sluice's; SLUICE_DATA names the wrong directory, or the file has to go"
-        )
+        raise StoreError(f"{path} is a database, but not Sluice's; correct SLUICE_DATA, or remove the file")
     return None
 
 
 def _corrupt(path: Path, why: str) -> str:
     return (
-        f"the database {path} is corrupt ({why}); nothing was changed. Put a copy from {path.parent / 'backups'} or of "
-        "`sluice backup` in its place and start again, or move it away to begin anew"
+        f"the database {path} is corrupt ({why}); nothing was changed. Replace it by a copy from "
+        f"{path.parent / 'backups'} or `sluice backup` and start again, or move it away to start empty"
     )
 
 
 def _refuse_unknown(present: str, known: set[str], path: Path) -> None:
     if present not in known:
         raise StoreError(
-            f"the database {path} has schema {present}, which this Sluice does not know (it knows up to {max(known)}): a "
-            f"newer Sluice wrote it. Start that one, or put the copy that it made in {path.parent / 'backups'} in its place"
+            f"the database {path} has schema {present}, newer than this Sluice supports ({max(known)}): a "
+            f"newer Sluice wrote it. Start that version, or restore its copy from {path.parent / 'backups'}"
         )

@@ -62,7 +62,7 @@ def _lock(data: Path) -> int:
         lock = os.open(data / "sluice.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(
-            f"the data directory {data} cannot be written: {error.strerror}; set SLUICE_DATA to one that can"
+            f"the data directory {data} cannot be written: {error.strerror}; set SLUICE_DATA to a writable directory"
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,14 +71,14 @@ def _lock(data: Path) -> int:
         os.close(lock)
         who = f" (process {holder})" if holder.isdecimal() else ""
         raise StoreError(
-            f"another Sluice{who} runs on the data directory {data}; stop it first, or set SLUICE_DATA to another"
+            f"another Sluice{who} runs on the data directory {data}; stop it first, or choose another SLUICE_DATA"
         ) from error
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except OSError as error:
         os.close(lock)
-        raise StoreError(f"the data directory {data} cannot be written: {error.strerror}; free some space") from error
+        raise StoreError(f"the data directory {data} cannot be written: {error.strerror}; free disk space") from error
     return lock
 
 
@@ -88,8 +88,8 @@ def _refuse_when_full(data: Path) -> None:
     free = shutil.disk_usage(data).free
     if free < needed:
         raise StoreError(
-            f"the disk of the data directory {data} is full: {free // 1024**2} MB are free, {needed // 1024**2} MB are "
-            "needed; free some space, or set SLUICE_DATA to another disk"
+            f"the disk of the data directory {data} is full: {free // 1024**2} MB free, {needed // 1024**2} MB "
+            "needed; free disk space, or set SLUICE_DATA to another disk"
         )
 
 

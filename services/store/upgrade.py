@@ -44,10 +44,8 @@ def upgrade(path: Path, migrations: Path) -> None:
             command.upgrade(settings, "head")
             broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
             if broken is not None:
-                raise StoreError(
-                    f"the database {path} could not be migrated: rows of {broken[0]} name rows that are not there"
-                )
+                raise StoreError(f"the database {path} could not be migrated: rows of {broken[0]} refer to missing rows")
     except DBAPIError as error:
-        raise StoreError(f"the database {path} could not be migrated and is as it was: {error.orig}") from error
+        raise StoreError(f"the database {path} could not be migrated and is unchanged: {error.orig}") from error
     finally:
         engine.dispose()

@@ -29,8 +29,12 @@ class TrafficCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = ("service", "revision")
-        requests = CounterMetricFamily("sluice_requests", "Answers to a service's callers.", labels=(*labels, "code"))
-        seconds = HistogramMetricFamily("sluice_request_seconds", "Until an instance's answer began.", labels=labels)
+        requests = CounterMetricFamily(
+            "sluice_requests", "Responses of a service, as clients got them.", labels=(*labels, "code")
+        )
+        seconds = HistogramMetricFamily(
+            "sluice_request_seconds", "Seconds until the response header of an instance.", labels=labels
+        )
         for (service, number), keys in self._sampler.totals.items():
             revision = str(number) if number else "none"
             codes: Counter[str] = Counter()

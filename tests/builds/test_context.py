@@ -76,8 +76,8 @@ def test_context_within_its_directory_is_accepted(tmp_path: Path, pack: Callable
         (lambda tar: add(tar, "sub/link", tarfile.SYMTYPE, "../../x"), "link that leads out"),
         (lambda tar: add(tar, "hard", tarfile.LNKTYPE, "../x"), "link that leads out"),
         (lambda tar: (add(tar, "here", tarfile.SYMTYPE, "."), add(tar, "here/x")), "below a link"),
-        (lambda tar: add(tar, "pipe", tarfile.FIFOTYPE), "neither file, directory nor link"),
-        (lambda tar: add(tar, "null", tarfile.CHRTYPE), "neither file, directory nor link"),
+        (lambda tar: add(tar, "pipe", tarfile.FIFOTYPE), "neither a file, a directory nor a link"),
+        (lambda tar: add(tar, "null", tarfile.CHRTYPE), "neither a file, a directory nor a link"),
     ],
 )
 def test_context_entry_that_leads_out_or_is_special_file_is_refused(tmp_path: Path, fill: Fill, why: str) -> None:
@@ -162,10 +162,10 @@ ONE = plain("Dockerfile", DOCKERFILE)
         (ONE + plain("a/..//Dockerfile", REMOTE) + END, "more than one"),
         (ONE + plain("Dockerfile/", REMOTE) + END, "more than one"),
         (ONE + pax(("path", "Dockerfile")) + plain("x", REMOTE) + END, "more than one"),
-        (ONE + plain("Dockerfile", b"", tarfile.DIRTYPE) + END, "no plain file"),
+        (ONE + plain("Dockerfile", b"", tarfile.DIRTYPE) + END, "not a regular file"),
         (gzip.compress(ONE) + gzip.compress(plain("Dockerfile", REMOTE) + END), "more than one"),
-        (made(lambda tar: add(tar, "Dockerfile", tarfile.SYMTYPE, "other")), "no plain file"),
-        (made(lambda tar: add(tar, "Dockerfile", tarfile.LNKTYPE, "other")), "no plain file"),
+        (made(lambda tar: add(tar, "Dockerfile", tarfile.SYMTYPE, "other")), "not a regular file"),
+        (made(lambda tar: add(tar, "Dockerfile", tarfile.LNKTYPE, "other")), "not a regular file"),
         (pax(("path", "Dockerfile\0x")) + plain("x", REMOTE) + ONE + END, "NUL"),
     ],
     ids=[
@@ -186,7 +186,7 @@ def test_dockerfile_directory_that_another_entry_may_replace_is_refused(tmp_path
         add(tar, "other/Dockerfile", content=REMOTE)
         add(tar, "sub", kind, "other" if kind != tarfile.REGTYPE else "")
 
-    with pytest.raises(RequestError, match="no directory"):
+    with pytest.raises(RequestError, match="not a directory"):
         check(tmp_path, made(fill), "sub/Dockerfile")
 
 

@@ -36,7 +36,7 @@ def test_variables_are_interpolated_by_rules_of_compose(text: str, filled: str) 
     ("text", "words"),
     [
         ("${NOPE}", "NOPE is not set"), ("$NOPE", "NOPE is not set"), ("${NOPE:?say it}", "say it"),
-        ("${EMPTY:?}", "EMPTY is needed"), ("${TAG", "not closed"), ("${TAG/x}", "not closed"), ("$", "write \"$$\""),
+        ("${EMPTY:?}", "EMPTY is required"), ("${TAG", "not closed"), ("${TAG/x}", "not closed"), ("$", "write \"$$\""),
         ("${1}", "write \"$$\""), ("${A:-" * 9 + "x" + "}" * 9, "nested"),
     ],
 )  # fmt: skip
@@ -73,12 +73,12 @@ def test_file_is_read_as_yaml_1_2_with_merges_and_anchors() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("services:\n  a: {image: x}\n  a: {image: y}", 3, "is there twice"),
+        ("services:\n  a: {image: x}\n  a: {image: y}", 3, "duplicate key"),
         ("services:\n\t- a", 2, "is not YAML"),
         ("[1, 2]", 1, "must be a mapping"),
         ("name: x", 1, "is missing"),
         ("services: [a]", 1, "is missing"),
-        ("? [a]\n: b", 1, "a key that is no text"),
+        ("? [a]\n: b", 1, "a key that is not text"),
         ("services: &s\n  a: *s", 2, "contains itself"),
         ("a: {<<: 5}", 1, "must be a mapping, or a list of them"),
         ("a: " + "[" * 40 + "]" * 40, 1, "levels deep"),

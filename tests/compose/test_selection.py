@@ -32,7 +32,7 @@ def test_profiles_and_only_select_services() -> None:
     assert names(profiles={"dev"}) == ["api", "debug", "web"]
     assert names(only=["web"]) == ["web"]
     assert names(only=["debug"]) == ["debug"], "who is named needs no profile"
-    assert refused(FILE, only=["wbe"])[0][2] == 'there is no service "wbe"; did you mean "web"?'
+    assert refused(FILE, only=["wbe"])[0][2] == 'service "wbe" not found; did you mean "web"?'
     assert "nothing to deploy" in refused(FILE, only=["db"])[0][2]
 
 
@@ -111,7 +111,7 @@ def test_project_requires_name(project: str | None) -> None:
 
 def test_name_that_is_no_dns_label_is_refused_with_suggestion() -> None:
     found = refused("services: {My_web.1: {image: w}}")
-    assert found[0][2].endswith('call it "my-web-1"')
+    assert found[0][2].endswith('rename it to "my-web-1"')
 
 
 def test_warning_about_file_itself_belongs_to_no_service() -> None:

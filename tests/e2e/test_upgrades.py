@@ -213,7 +213,7 @@ async def test_new_image_of_the_same_tag_is_reported_and_used_only_by_an_upgrade
         async with fixture.load(rate=60, slow_seconds=0.5):
             await restart(sluice)
             reported = (await http.get("/readyz")).json()["gateway"]["outdated"]
-            assert "is another image now" in reported
+            assert "is a different image now" in reported
             assert (await upgrade(fixture))["status"] == "upgraded"
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
             await restart(sluice)

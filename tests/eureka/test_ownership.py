@@ -232,14 +232,14 @@ async def test_token_must_cover_every_name_of_a_registration(sluice: Sluice) -> 
         return name == "legacy"
 
     await sluice.register("LEGACY", FOREIGN, "a", covers=covers)
-    with pytest.raises(Forbidden, match="the name payments cannot be registered from here: the token does not cover it"):
+    with pytest.raises(Forbidden, match="the name payments cannot be registered from here: the token may not change it"):
         await sluice.register("LEGACY", FOREIGN, "b", "legacy,payments", covers=covers)
 
 
 async def test_registrations_of_one_address_are_limited(sluice: Sluice) -> None:
     for n in range(MAX_OF_ADDRESS):
         await sluice.register("THIEF", THIEF, str(n))
-    with pytest.raises(InvalidRegistration, match=f"There are {MAX_OF_ADDRESS} registrations from {THIEF} already"):
+    with pytest.raises(InvalidRegistration, match=f"Limit of {MAX_OF_ADDRESS} registrations from {THIEF} reached"):
         await sluice.register("THIEF", THIEF, "more")
     await sluice.register("THIEF", THIEF, "0")
     await sluice.register("WEB", WEB)
@@ -249,5 +249,5 @@ async def test_applications_of_one_service_are_limited(sluice: Sluice) -> None:
     for n in range(MAX_APPLICATIONS):
         await sluice.register(f"APP{n}", THIEF, "a")
         await sluice.registry.cancel((f"APP{n}", "a"))
-    with pytest.raises(InvalidRegistration, match=f"The service thief has {MAX_APPLICATIONS} applications already"):
+    with pytest.raises(InvalidRegistration, match=f"Limit of {MAX_APPLICATIONS} applications of the service thief reached"):
         await sluice.register("MORE", THIEF, "a")

@@ -91,7 +91,7 @@ async def test_running_container_that_is_up_to_date_is_left_alone() -> None:
 async def test_taken_port_is_reported_before_the_container_is_started() -> None:
     async with sluice() as fixture:
         with socket.create_server(("127.0.0.1", fixture.port)):
-            with pytest.raises(EngineError, match=f"Port {fixture.port} of 127.0.0.1 is taken; SLUICE_PORT"):
+            with pytest.raises(EngineError, match=f"Port {fixture.port} of 127.0.0.1 is in use; choose another SLUICE_PORT"):
                 await fixture.control_plane.up()
         assert fixture.engine.calls == []
 
@@ -99,7 +99,9 @@ async def test_taken_port_is_reported_before_the_container_is_started() -> None:
 async def test_port_of_the_running_gateway_is_not_reported_as_taken() -> None:
     async with sluice() as fixture:
         with socket.create_server(("0.0.0.0", fixture.gateway_port)):
-            with pytest.raises(EngineError, match=f"Port {fixture.gateway_port} is taken; SLUICE_GATEWAY_PORT"):
+            with pytest.raises(
+                EngineError, match=f"Port {fixture.gateway_port} is in use; choose another SLUICE_GATEWAY_PORT"
+            ):
                 await fixture.control_plane.up()
             fixture.engine.gateway = True
             await fixture.control_plane.up()
@@ -110,19 +112,19 @@ async def test_process_that_exits_at_every_start_is_reported_with_its_log() -> N
         fixture.engine.failing, fixture.engine.log = True, "the database is corrupt\n"
         with pytest.raises(EngineError) as refused:
             await fixture.control_plane.up()
-    assert str(refused.value) == '"sluice" exits at every start\nThe end of its log:\nthe database is corrupt'
+    assert str(refused.value) == '"sluice" exits at every start\nEnd of its log:\nthe database is corrupt'
 
 
 async def test_container_that_is_removed_while_it_starts_is_reported() -> None:
     async with sluice(answer=None) as fixture:
         fixture.engine.vanishing = True
-        with pytest.raises(EngineError, match="went away while it was started"):
+        with pytest.raises(EngineError, match="disappeared during its start"):
             await fixture.control_plane.up()
 
 
 async def test_sluice_that_does_not_become_ready_is_reported_with_its_own_reason() -> None:
     async with sluice(NOT_READY) as fixture:
-        with pytest.raises(EngineError, match=r"/readyz is not well after 1 s; it says: engine is away"):
+        with pytest.raises(EngineError, match=r"/readyz is not ready after 1 s: engine is away"):
             await fixture.control_plane.up(timeout=1)
 
 

@@ -140,7 +140,7 @@ async def test_doctor_reports_an_internal_port_that_answers_another_network(prac
     practice.engine.unreachable = "no answer within 3 s"
     assert set(await practice.unwell()) == {"firewall", "bridge's ports"}
     practice.gateway.bridge_port = None
-    assert "no service has one yet" in (await practice.findings())["bridge's ports"].detail
+    assert "no service has a port yet" in (await practice.findings())["bridge's ports"].detail
 
 
 async def test_unreachable_engine_hides_no_other_finding(practice: Practice) -> None:
@@ -165,7 +165,7 @@ async def test_doctor_reports_a_gateway_that_is_missing_or_does_not_answer(pract
     practice.gateway.facts = None
     assert "does not answer" in (await practice.unwell())["gateway"].detail
     practice.engine.present = None
-    assert "is not there" in (await practice.unwell())["gateway"].detail
+    assert "does not exist" in (await practice.unwell())["gateway"].detail
 
 
 async def test_doctor_warns_of_a_gateway_that_is_nearly_full_or_outdated(practice: Practice) -> None:
@@ -202,7 +202,7 @@ async def test_doctor_reports_a_damaged_database(practice: Practice) -> None:
     content[8192 : 8192 + 4096 * 20] = b"\xa5" * 4096 * 20
     path.write_bytes(content)
     found = (await practice.findings())["store"]
-    assert found.status == "wrong" and "damaged" in found.detail
+    assert found.status == "wrong" and "corrupt" in found.detail
     assert "backup" in found.advice
 
 

@@ -89,7 +89,7 @@ async def test_new_gateway_that_exits_at_its_start_changes_nothing(
     engine.next_ends_at_once = True
     engine.log = "unknown keyword 'bnid'"
     before = engine.present
-    with pytest.raises(GatewayNotReady, match=r"ended at its start(.|\n)*bnid"):
+    with pytest.raises(GatewayNotReady, match=r"exited at its start(.|\n)*bnid"):
         await infrastructure.upgrade(force=True)
     assert engine.present is before and engine.next is None and gateway.takeovers.old_gateways() == []
     assert before is not None and gateway.listener == before.id and before.auto_restart
@@ -166,7 +166,7 @@ async def test_upgrade_without_a_running_gateway_is_refused(
 ) -> None:
     infrastructure = await standing(engine, gateway)
     engine.present = None
-    with pytest.raises(RoutingError, match="no gateway that runs"):
+    with pytest.raises(RoutingError, match="No gateway is running"):
         await infrastructure.upgrade(force=True)
 
 

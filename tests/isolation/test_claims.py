@@ -88,10 +88,10 @@ def test_hosts_and_prefixes_of_bound_token_limit_its_routes(fixture: AppFixture)
         bound(fixture, path_prefixes=["/thief", "/other"]),
     )
     assert send(fixture, by_host, routes=[{"host": "thief.example.org"}]).status_code == 200
-    refused(send(fixture, by_host, routes=[{"path_prefix": "/x"}]), "routes.0", "outside of the hosts")
+    refused(send(fixture, by_host, routes=[{"path_prefix": "/x"}]), "routes.0", "outside the hosts")
     refused(send(fixture, by_host, routes=[{"host": "shop.example.org", "path_prefix": "/pay/x"}]), "routes.0", "victim")
     assert send(fixture, by_path, routes=[{"path_prefix": "/thief/a"}]).status_code == 200
-    refused(send(fixture, by_path, routes=[{"path_prefix": "/thieves"}]), "routes.0", "outside of the hosts")
+    refused(send(fixture, by_path, routes=[{"path_prefix": "/thieves"}]), "routes.0", "outside the hosts")
 
 
 def test_default_route_of_operator_is_no_claim(fixture: AppFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_lost_request_fails_the_demo_and_is_printed() -> None:
 
 def test_many_lost_requests_are_also_counted_by_error() -> None:
     _, text = concluded(RequestLog([entry(None)] * 30 + [entry(502)], {"restart": 1.5}))
-    assert "… and 11 more. Of all:\n30 × - closed\n1 × 502" in text
+    assert "… and 11 more. In total:\n30 × - closed\n1 × 502" in text
 
 
 def test_unreachable_sluice_fails_the_demo_with_a_message() -> None:

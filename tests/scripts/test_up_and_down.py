@@ -110,7 +110,7 @@ def test_foreign_container_with_sluices_name_is_left_alone(shell: Shell) -> None
     try:
         done = shell.sluice("up")
         assert done.returncode == 1
-        assert "Sluice did not make it" in done.stderr
+        assert "is not from Sluice" in done.stderr
         assert shell.make("down").returncode != 0
         assert shell.id_of(shell.name) == stranger
     finally:

@@ -256,7 +256,7 @@ def _act(_handler: Any, stub: Stub, _request: Request, number: str, action: str)
     if action == "retry":
         return 202, {**stub.new_deployment(document["service"], "deploy", {}), "retry_of": int(number)}
     if action not in document["actions"]:
-        detail = f"the deployment is {document['status']}: {action} is not possible now; allowed: retry"
+        detail = f"deployment is {document['status']}: {action} not possible; allowed: retry"
         return 409, problem(409, "not_in_that_state", detail)
     document |= {"status": {"pause": "paused", "resume": "progressing", "abort": "rolling_back"}[action], "reason": "user"}
     return 200, document

@@ -43,7 +43,7 @@ def script(outcome: str, deployment: Document) -> list[Step]:
     new = [f"{service}-r{deployment['revision']}-{n}" for n in (1, 2)]
     end = {"finished_at": "2026-11-24T20:00:04.200Z", "actions": []}
     begin = [
-        Step("created", "deploy asked for by ci"),
+        Step("created", "deploy requested by ci"),
         Step("progressing", "begun"),
         *[Step("instance_starting", f"{name} started at 10.203.0.15", name) for name in new],
     ]
@@ -53,9 +53,9 @@ def script(outcome: str, deployment: Document) -> list[Step]:
         Step("progress", "2 of 2 new instances serve", deployment={"progress": {"desired": 2, "serving": 2}}),
     ]
     leave = [
-        Step("instance_draining", f"{old} gets no new requests", old, about_instance={"in_flight": 2}),
-        Step("instance_stopping", f"{old} has nothing in flight and is told to stop", old),
-        Step("instance_stopped", f"{old} is removed", old),
+        Step("instance_draining", f"{old} draining: no new requests", old, about_instance={"in_flight": 2}),
+        Step("instance_stopping", f"{old} drained; sending the stop signal", old),
+        Step("instance_stopped", f"{old} removed", old),
     ]
     broken = Step(
         "instance_failed", f"{new[0]} exited with code 1", new[0],

@@ -148,7 +148,7 @@ class CrashingSimulation(ControllerSimulation):
         seen: Counter[tuple[Any, ...]] = Counter()
         for event in events:
             if event.instance is not None:
-                starts[event.instance] += event.type == "instance_starting" or "wanted again" in event.message
+                starts[event.instance] += event.type == "instance_starting" or "matches again" in event.message
                 seen[(event.instance, starts[event.instance], event.type, event.message)] += 1
             elif event.type != "progress":
                 seen[(event.deployment, event.type, event.message)] += 1

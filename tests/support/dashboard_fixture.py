@@ -227,7 +227,7 @@ class DashboardFixture:
         session.add(_revision(service, 2, now, {}))
         session.get_one(Service, service).next_revision = 3
         session.add_all(_instance(service, 2, slot, row.id, now, "starting") for slot in range(1, 4))
-        append_event(session, now, "created", "deploy asked for by ci", deployment=row.id, service=service)
+        append_event(session, now, "created", "deploy requested by ci", deployment=row.id, service=service)
         return row.id
 
 

@@ -80,7 +80,7 @@ class DockerControlPlane:
             image_id = inspect(spec.image)["Id"]
         except ImageNotFound:
             raise EngineError(
-                f'Sluice\'s image "{spec.image}" is not there; "make images" builds it, SLUICE_IMAGE names another'
+                f'Sluice\'s image "{spec.image}" not found; build it with "make images", or set SLUICE_IMAGE'
             ) from None
         binds = {spec.data: f"{spec.data}:rw", spec.socket: f"{_SOCKET}:rw"}
         binds |= {path: f"{inside}:ro" for path, inside in spec.files.items()}
@@ -109,7 +109,7 @@ class DockerControlPlane:
         labels = found["Config"].get("Labels") or {}
         if found["Name"] != f"/{self.name}" or labels.get(NAME) != self.name or labels.get(ROLE) != CONTROL_PLANE_ROLE:
             raise EngineError(
-                f'A container called "{self.name}" is there already and Sluice did not make it; it is left alone. '
+                f'A container called "{self.name}" already exists and is not from Sluice; it is left alone. '
                 "Remove it, or choose another SLUICE_NAME"
             )
         return found

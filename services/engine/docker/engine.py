@@ -196,7 +196,7 @@ class DockerEngine:
             try:
                 existing = self._adopt_existing(client, spec)
             except NotFound:
-                raise EngineError(f"The container of {spec.id} went away while it was started", transient=True) from None
+                raise EngineError(f"The container of {spec.id} disappeared during its start", transient=True) from None
             if existing.state != "created":
                 return existing
             container_id = existing.container_id
@@ -211,7 +211,7 @@ class DockerEngine:
         stamp = self._inspect_cache.stamp(container_id)
         view = self._inspect(client, container_id)
         if view is None:
-            raise EngineError(f"The container of {spec.id} went away while it was started")
+            raise EngineError(f"The container of {spec.id} disappeared during its start")
         self._inspect_cache.record_start(view, stamp)
         return view
 
@@ -229,7 +229,7 @@ class DockerEngine:
         differ += ["address"] if view is not None and view.address not in (None, spec.address) else []
         if differ or view is None:
             raise EngineError(
-                f'A container called "{name}" is there already and is not this instance '
+                f'A container called "{name}" already exists and is not this instance '
                 f"({', '.join(differ) or 'labels'} differ); it is left alone"
             )
         return view
@@ -250,18 +250,18 @@ class DockerEngine:
         for network in networks:
             if network not in joined:
                 if is_reserved(client.inspect_network(network)):
-                    raise EngineError(f'the network "{network}" is not one that services may join', reason="invalid_spec")
+                    raise EngineError(f'the network "{network}" is not open to services', reason="invalid_spec")
                 client.connect_container_to_network(container_id, network)
 
     def _enable_auto_restart(self, client: docker.APIClient, instance: str) -> None:
         view = self._find(client, instance)
         if view is None:
-            raise EngineError(f"{instance} has gone", reason="instance_gone")
+            raise EngineError(f"{instance} was removed", reason="instance_gone")
         if not view.auto_restart:
             try:
                 client.update_container(view.container_id, restart_policy=RESTART_ALWAYS)
             except NotFound:
-                raise EngineError(f"{instance} has gone", reason="instance_gone") from None
+                raise EngineError(f"{instance} was removed", reason="instance_gone") from None
             self._inspect_cache.invalidate(view.container_id)
 
     def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
@@ -335,12 +335,12 @@ class DockerEngine:
                 yield partial.decode(errors="replace")
             # The end of a log and a broken connection look the same to the SDK.
             if started_at and started_at == _running_start(client, container_id):
-                raise EngineError(f"The log of {instance} broke off", transient=True)
+                raise EngineError(f"The log of {instance} was interrupted", transient=True)
 
     def _must_find(self, client: docker.APIClient, instance: str) -> str:
         view = self._find(client, instance)
         if view is None:
-            raise EngineError(f"{instance} has gone", reason="instance_gone")
+            raise EngineError(f"{instance} was removed", reason="instance_gone")
         return view.container_id
 
     def _find(self, client: docker.APIClient, instance: str) -> ContainerView | None:

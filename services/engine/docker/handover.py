@@ -56,7 +56,7 @@ def inspect(client: docker.APIClient, names: GatewayNames, name: str) -> Found |
         return None
     if not names.match(found, name):
         raise EngineError(
-            f'A container called "{name}" is there already and Sluice did not make it; it is left alone. '
+            f'A container called "{name}" already exists and is not from Sluice; it is left alone. '
             "Remove it, or choose another SLUICE_NAME"
         )
     return found

@@ -34,7 +34,7 @@ _UNREACHED = (
     "tls handshake timeout",
     "client.timeout",
     "context deadline exceeded",
-    "did not begin to answer",
+    "did not start to answer",
 )
 
 
@@ -56,7 +56,7 @@ class Images:
         error_text = self._pull_error(client, reference, auth, timeout)
         found = present if error_text else _inspect(client, reference)
         if found is None:
-            raise EngineError(error_text or f"{reference} was pulled but is not there", reason="image_pull_failed")
+            raise EngineError(error_text or f"{reference} was pulled but not found", reason="image_pull_failed")
         return parse_image(found, reference)
 
     def find(self, client: docker.APIClient, reference: str) -> ImageInfo | None:
@@ -101,7 +101,7 @@ class Images:
                 timeout=(5, timeout),
             )
         except ReadTimeout:
-            error_text: str | None = f"The registry {registry} did not begin to answer within {timeout:.0f} s"
+            error_text: str | None = f"The registry {registry} did not start to answer within {timeout:.0f} s"
         else:
             with closing(answer):
                 error_text = _error_text(answer)
@@ -119,7 +119,7 @@ def _operator_credentials(client: docker.APIClient, registry: str) -> tuple[str 
         client.reload_config()
         header = get_config_header(client, registry)
     except (DockerException, OSError, ValueError) as error:
-        return None, f" (asked without credentials, because Docker's own could not be read: {error})"
+        return None, f" (without credentials: Docker's could not be read: {error})"
     return (header.decode() if isinstance(header, bytes) else header), ""
 
 
@@ -138,7 +138,7 @@ def _error_text(answer: Any) -> str | None:
             if "error" in line:
                 return str(line["error"])
     except FAILURES as error:
-        return f"The pull broke off: {error}"
+        return f"The pull was interrupted: {error}"
     return None
 
 

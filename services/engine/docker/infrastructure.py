@@ -91,7 +91,7 @@ class DockerInfrastructure:
             return self._adopt_network(existing, requested)
         taken = _subnets(client.networks())
         candidates = [requested] if requested else free_subnets([*taken, *host_routes()], _MAX_SUBNET_ATTEMPTS)
-        error_text = "no free subnet was found"
+        error_text = "no free subnet"
         for candidate in candidates:
             try:
                 network_id = self._create_network(client, candidate)
@@ -103,7 +103,7 @@ class DockerInfrastructure:
                     raise
             else:
                 return self._settle_network(client, network_id, requested)
-        raise EngineError(f'The network "{self.name}" cannot be made: {error_text}. SLUICE_SUBNET says which subnet to use')
+        raise EngineError(f'The network "{self.name}" cannot be created: {error_text}. Choose a subnet with SLUICE_SUBNET')
 
     def _network(self, client: docker.APIClient) -> Mapping[str, Any] | None:
         """Return the oldest network with exactly this name.
@@ -121,7 +121,7 @@ class DockerInfrastructure:
         """Resolve a race: old engines create two networks for two concurrent requests. The older one stays."""
         oldest = self._network(client)
         if oldest is None:
-            raise EngineError(f'The network "{self.name}" went away while it was made', transient=True)
+            raise EngineError(f'The network "{self.name}" disappeared during its creation', transient=True)
         if oldest["Id"] != network_id:
             client.remove_network(network_id)
         return self._adopt_network(oldest, requested)
@@ -130,16 +130,16 @@ class DockerInfrastructure:
         subject = f'A network called "{self.name}"'
         if (existing.get("Labels") or {}).get(NAME) != self.name:
             raise EngineError(
-                f"{subject} is there already and Sluice did not make it; it is left alone. "
+                f"{subject} already exists and is not from Sluice; it is left alone. "
                 "Remove it, or choose another SLUICE_NAME"
             )
         pools = [pool for pool in (existing.get("IPAM") or {}).get("Config") or [] if "." in pool.get("Subnet", "")]
         if existing.get("Driver") != "bridge" or len(pools) != 1 or not pools[0].get("Gateway"):
-            raise EngineError(f"{subject} is there, but it is no bridge with one IPv4 subnet and an address of its own")
+            raise EngineError(f"{subject} exists, but is not a bridge with one IPv4 subnet and a gateway address")
         if requested is not None and _parse(pools[0]["Subnet"]) != requested:
             raise EngineError(
-                f"{subject} is there with the subnet {pools[0]['Subnet']}, and SLUICE_SUBNET asks for {requested}. "
-                "Remove the network, or the setting"
+                f"{subject} exists with the subnet {pools[0]['Subnet']}, but SLUICE_SUBNET is {requested}. "
+                "Remove the network or the setting"
             )
         return NetworkInfo(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
 
@@ -163,7 +163,7 @@ class DockerInfrastructure:
                 raise EngineError(
                     f'The gateway "{self.gateway}" runs with the directory {_mounted(existing)} '
                     f"instead of {spec.directory}. "
-                    "Stop it, put SLUICE_DATA right, or choose another SLUICE_NAME"
+                    "Stop it, correct SLUICE_DATA, or choose another SLUICE_NAME"
                 )
             return _view(existing, body)
         if existing is not None and (_view(existing, body).outdated or existing["State"].get("Restarting")):
@@ -204,7 +204,7 @@ class DockerInfrastructure:
         try:
             return str(inspect(reference)["Id"])
         except ImageNotFound:
-            raise EngineError(f'The gateway\'s image "{reference}" is not there; "make images" builds it') from None
+            raise EngineError(f'The gateway\'s image "{reference}" not found; build it with "make images"') from None
 
     def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
         """Return the gateway's container. Raises EngineError if a container with its name is not Sluice's."""
@@ -282,5 +282,5 @@ def _parse(subnet: str) -> IPv4Network:
     except ValueError:
         network = None
     if not isinstance(network, IPv4Network) or network.prefixlen > 28:
-        raise EngineError(f'"{subnet}" is no IPv4 subnet with room for instances, such as 10.203.0.0/22')
+        raise EngineError(f'"{subnet}" is not an IPv4 subnet large enough for instances, such as 10.203.0.0/22')
     return network

@@ -67,8 +67,8 @@ def _refuse_bound_volume(client: docker.APIClient, name: str) -> None:
         return
     if {"bind", "rbind"} & set(options.get("o", "").split(",")):
         raise EngineError(
-            f'The volume "{name}" is not mounted: it stands for the host path {options.get("device")}; '
-            "mount the path itself (type: bind), which SLUICE_HOST_ROOTS has to allow",
+            f'The volume "{name}" is not mounted: it is the host path {options.get("device")}; '
+            "mount the path itself (type: bind), below SLUICE_HOST_ROOTS",
             reason=MOUNT_REFUSED,
         )
 
@@ -87,7 +87,7 @@ def _refuse_links(client: docker.APIClient, owner: str, image: str, paths: list[
     try:
         code, output = _resolve(client, owner, image, paths)
     except APIError as error:
-        message = f"The host paths {', '.join(paths)} cannot be looked at: {error.explanation}"
+        message = f"The host paths {', '.join(paths)} cannot be checked: {error.explanation}"
         raise EngineError(message, reason=MOUNT_REFUSED) from error
     if code == 0:
         return
@@ -95,7 +95,7 @@ def _refuse_links(client: docker.APIClient, owner: str, image: str, paths: list[
     message = "".join(char for char in found.strip() if char.isprintable())[:300]
     link = message.startswith("/")
     real = message.removeprefix("realpath: ").removeprefix("/host")
-    cause = f"it is, or lies below, a symbolic link and is really {real}; mount that path instead" if link else real
+    cause = f"it is or is below a symbolic link to {real}; mount that path instead" if link else real
     raise EngineError(f"The host path {path} is not mounted: {cause}", reason=MOUNT_REFUSED)
 
 

@@ -59,11 +59,11 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
         "    timeout http-request 10s",
         f"    timeout http-keep-alive {KEEP_ALIVE_TIMEOUT}s",
         "    option idle-close-on-response",
-        f'    http-error status 503 {_TEXT} string "No instance of this service answers at present.\\n" hdr Retry-After 1',
+        f'    http-error status 503 {_TEXT} string "Service unavailable: no healthy instance.\\n" hdr Retry-After 1',
         "",
         "defaults doors from base",
         "    option httplog",
-        f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
+        f'    http-request return status 413 {_TEXT} string "Request body too large.\\n" {too_large}',
         *header_rules(),
         # `-m sub` deletes X-Forwarded-* and Forwarded with one search.
         f"    http-request del-header forwarded -m sub{untrusted}",
@@ -167,7 +167,7 @@ def fallback_sections() -> list[str]:
     retry_later = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
     return [
         "backend nowhere from base",
-        f'    http-request return status 404 {_TEXT} string "No service answers under this address.\\n"',
+        f'    http-request return status 404 {_TEXT} string "No service at this address.\\n"',
         "",
         "frontend held from base",
         f"    bind {_HOLD_SOCKET} accept-proxy user haproxy mode 600",
@@ -176,8 +176,8 @@ def fallback_sections() -> list[str]:
         "    http-request set-var(txn.service) fc_pp_tlv(0xE1)",
         "    http-request lua.hold",
         *refusal_rules("if { var(txn.held) -m str full late }"),
-        f'    {retry_later} "Too many requests wait for an instance of this service.\\n" if {{ var(txn.held) -m str full }}',
-        f'    {retry_later} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
+        f'    {retry_later} "Service unavailable: too many queued requests.\\n" if {{ var(txn.held) -m str full }}',
+        f'    {retry_later} "Service unavailable: no healthy instance.\\n" if {{ var(txn.held) -m str late }}',
         "    use_backend moved if { var(txn.held) -m str moved }",
         _BY_SERVICE,
         _NO_SERVICE,

@@ -110,13 +110,13 @@ def render(settings: GatewaySettings, backends: Iterable[BackendConfig]) -> Hapr
             for key, value in entries.items():
                 if key in maps[name]:
                     raise ValueError(
-                        f"{backend.service.name} and {value_owner(maps[name][key])} both want {_kind_of_key(name)} {key}"
+                        f"{backend.service.name} and {value_owner(maps[name][key])} both use {_kind_of_key(name)} {key}"
                     )
                 maps[name][key] = value
     internal = sorted(backend.service.internal_port for backend in by_service.values())
     linked = sorted({backend.service.port for backend in by_service.values() if backend.service.linked})
     for port in set(internal) & {*linked, settings.public_port}:
-        raise ValueError(f"the internal port {port} is a linked service's own or the public one")
+        raise ValueError(f"internal port {port} is used by a linked service or is the public port")
     needed = [backend.features for backend in by_service.values()]
     features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
     fixed = [*defaults_sections(settings), *frontends(settings, features, internal, linked), *fallback_sections()]

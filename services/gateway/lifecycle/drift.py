@@ -67,14 +67,14 @@ def _server_differences(backend: DesiredBackend, listed: Mapping[str, BackendSer
             present, desired = f"{server.address}:{server.port}", f"{endpoint.address}:{endpoint.port}"
             yield f"the worker has {endpoint.id} at {present}, not at {desired}"
         elif server.state != "admitted":
-            yield f"the worker sends nothing to {endpoint.id}, which is {server.state}"
+            yield f"the worker does not route to {endpoint.id}, which is {server.state}"
     for id, server in listed.items():
         if id not in backend.endpoints and server.state == "admitted":
-            yield f"the worker sends requests to {id}, which is not in the file"
+            yield f"the worker routes to {id}, which is not in the file"
 
 
 def _map_differences(name: str, present: Mapping[str, str], desired: Mapping[str, str]) -> Iterator[str]:
     compared = present.keys() & desired.keys() if name in LAZY_MAPS else present.keys()
     keys = sorted(key for key in {*compared, *desired} if present.get(key) != desired.get(key))
     if keys:
-        yield f"the worker's map of {name} is not the file's: {', '.join(keys[:5])}"
+        yield f"the worker's map {name} differs from the file: {', '.join(keys[:5])}"

@@ -162,12 +162,12 @@ class Controller:
                     return
                 delay = state.requeue_after(result)
             except LeaseLost:
-                log.error("a newer run of Sluice holds this data; this one stops", service=name)
+                log.error("a newer run of Sluice owns this data; this one stops", service=name)
                 return
             except (EngineError, RoutingError):
                 delay = state.backoff.next()  # the observer has reported the error
             except Exception:
-                log.exception("a reconcile failed", service=name)
+                log.exception("reconcile failed", service=name)
                 delay = state.backoff.next()
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):

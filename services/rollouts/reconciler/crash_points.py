@@ -49,7 +49,7 @@ class CrashPoints:
         self._service, _, self._point = at.rpartition("/")
         self._die = die
         if at and self._point not in POINTS:
-            raise ValueError(f"there is no such point: {self._point}; known are {', '.join(POINTS)}")
+            raise ValueError(f"unknown crash point: {self._point}; known: {', '.join(POINTS)}")
 
     def reached(self, point: str, service: str = "") -> None:
         """Die if `point` of this service is the configured one; called before the controller passes the point."""

@@ -67,7 +67,7 @@ def _blocker(observed: Sequence[ObservedInstance], links: Mapping[str, str | Non
     """Return the clause that says what the deployment waits for, or an empty one."""
     blocker = next((instance.drain_blocker for instance in observed if instance.drain_blocker), "")
     if links and not blocker:
-        return f"the gateway does not answer for {', '.join(links)} yet"
+        return f"the gateway does not serve {', '.join(links)} yet"
     return blocker
 
 

@@ -132,7 +132,7 @@ class Executor:
             row = session.get_one(Instance, operation.row.id)
             taken, row.host_port = row.host_port, allocate_host_port(session, requested)
             row.port = row.port if row.port is None else row.host_port
-            text = f"the host's port {taken} is taken: {row.id} tries {row.host_port}"
+            text = f"host port {taken} is in use: {row.id} tries {row.host_port}"
             self._writer.set_instance_status(session, row, "creating", text, operation.deployment)
             return row
 
@@ -156,7 +156,7 @@ class Executor:
         for router in self._routers:
             closed += await router.force_close(row.service, row.id)
         timeout = revision_spec(operation.revision).drain_timeout
-        text = f"{row.id}: {closed} still in flight after drain_timeout ({timeout:g} s) and cut"
+        text = f"{row.id}: {closed} still in flight after drain_timeout ({timeout:g} s): force-closed"
         changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
         await self._record(operation, "draining", text, changes, warning="drain_timeout" if closed else None)
 
@@ -165,15 +165,15 @@ class Executor:
         row, grace = operation.row, revision_spec(operation.revision).stop_grace_period
         limit = "stop_grace_period"
         if row.port is not None and row.admitted_at is None and grace > UNSERVED_STOP_GRACE:
-            grace, limit = UNSERVED_STOP_GRACE, "the grace of one that never served"
+            grace, limit = UNSERVED_STOP_GRACE, "the grace period of an instance that never served"
         began = self._writer.clock.now()
         view = await self._engine.stop(row.id, grace)
         took = self._writer.clock.now() - began
         killed = view is not None and view.exit_code == SIGKILL_EXIT_CODE and took >= grace
         code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
-        text = f"{row.id} ended{code}"
+        text = f"{row.id} exited{code}"
         if killed:
-            text = f"{row.id} did not end within {limit} ({grace:g} s) and was killed"
+            text = f"{row.id} still running after {grace:g} s ({limit}): killed"
         await self._record(operation, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
     async def _remove(self, operation: ExecuteStep) -> None:
@@ -191,7 +191,7 @@ class Executor:
         changes: dict[str, object] = {"stopped_at": self._writer.clock.now(), "log_tail": tail}
         if probe is not None:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
-        await self._record(operation, "stopped", f"{row.id} is removed", changes)
+        await self._record(operation, "stopped", f"{row.id} removed", changes)
 
     async def fetch_log_tail(self, row: Instance, revision: Revision) -> str | None:
         """Return the end of an instance's log with secrets masked, or None if there is no log.

@@ -71,6 +71,6 @@ def failed_by_routers(error: str | None, links: Mapping[str, str | None]) -> Fai
     `error` is the routers' persistent error for the service or its instances. `links` are the links not served yet.
     """
     if error is not None:
-        return Failed(REASON, f"the gateway could not be brought to it: {error}")
+        return Failed(REASON, f"the gateway could not be updated: {error}")
     refused = [f"{name}: {error}" for name, error in links.items() if error is not None]
-    return Failed(REASON, f"the gateway cannot answer for the link to {refused[0]}") if refused else None
+    return Failed(REASON, f"the gateway cannot serve the link to {refused[0]}") if refused else None

@@ -62,7 +62,7 @@ def _record_start(tx: ServiceTransaction, row: Instance, container: ContainerVie
     }
     text = f"{row.id} started at {row.address}"
     if restarted:
-        text = f"{row.id} was started again by the engine (restart {row.restarts + 1}); it is proved anew"
+        text = f"{row.id} restarted by the engine (restart {row.restarts + 1}); checking its health"
     status = row.status if row.leaving_at is not None else "starting"
     tx.writer.set_instance_status(tx.session, row, status, text, tx.deployment_id, changes, died=restarted)
     return restarted

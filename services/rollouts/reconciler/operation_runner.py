@@ -66,7 +66,7 @@ class OperationRunner:
             await self._perform(service, state, operation)
             state.router_errors.clear(operation.key)
         except (EngineError, RoutingError) as error:
-            log.warning("an operation failed and is tried again", service=service, operation=operation.key, error=str(error))
+            log.warning("operation failed; retrying", service=service, operation=operation.key, error=str(error))
             if isinstance(error, RoutingError):
                 state.router_errors.record(operation.key, self._ports.clock.now(), error)
             await asyncio.sleep(state.backoff.next())
@@ -74,7 +74,7 @@ class OperationRunner:
             log.error("a newer run of Sluice holds this data; the operation ends", service=service, operation=operation.key)
             await asyncio.sleep(state.backoff.longest)
         except Exception:
-            log.exception("an operation failed", service=service, operation=operation.key)
+            log.exception("operation failed", service=service, operation=operation.key)
             await asyncio.sleep(state.backoff.next())
         del state.operations[operation.key]
         self._status.notify()

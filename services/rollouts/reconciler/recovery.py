@@ -129,5 +129,5 @@ def _record_restarts(
     for id in sorted(restarted):
         row, view = session.get_one(Instance, id), containers[id]
         changes = {"start": view.start_id, "container_id": view.container_id, "started_at": now, "ready_at": now}
-        text = f"{id} was started again by the engine while Sluice was away (restart {row.restarts + 1}), and answers"
+        text = f"{id} restarted by the engine while Sluice was down (restart {row.restarts + 1}); healthy"
         writer.set_instance_status(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)

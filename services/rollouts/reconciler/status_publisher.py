@@ -15,7 +15,7 @@ from services.store.events import ChangeNotifier
 
 CRASH_LOOPING = {
     "code": "crash_looping",
-    "message": "its instances keep dying; they are started again or replaced with growing delays",
+    "message": "crash looping: instances keep exiting; they are restarted or replaced with increasing delays",
 }
 
 

@@ -76,7 +76,7 @@ def _allocate_instance(tx: ServiceTransaction, slot: int) -> Instance:
     """
     revision = tx.snapshot.desired_revision
     if revision is None:
-        raise ValueError(f"{tx.snapshot.service.name} has no revision to make an instance of")
+        raise ValueError(f"{tx.snapshot.service.name} has no revision to create an instance from")
     address, requested = allocate_address(tx.session, tx.observation.subnet), revision_spec(revision).host_port
     host_port = allocate_host_port(tx.session, requested) if requested is not None else None
     row = Instance(
@@ -93,7 +93,7 @@ def _allocate_instance(tx: ServiceTransaction, slot: int) -> Instance:
     )
     revision.next_instance += 1
     tx.session.add(revision)
-    tx.writer.set_instance_status(tx.session, row, "creating", f"{row.id} is being started", tx.deployment_id)
+    tx.writer.set_instance_status(tx.session, row, "creating", f"{row.id} starting", tx.deployment_id)
     tx.session.flush()
     return row
 
@@ -105,7 +105,7 @@ def _mark_draining(tx: ServiceTransaction, row: Instance, death: str | None) -> 
     """
     now = tx.writer.clock.now()
     if death is None:
-        text = f"{row.id} gets no new requests"
+        text = f"{row.id} draining: no new requests"
         tx.writer.set_instance_status(tx.session, row, "draining", text, tx.deployment_id, {"leaving_at": now})
         return
     why = row.failure or f"{row.id} {death}"
@@ -115,18 +115,18 @@ def _mark_draining(tx: ServiceTransaction, row: Instance, death: str | None) -> 
         "failure": why,
         "failed_deployment": tx.deployment_id,
     }
-    text = f"{why}; it is taken away"
+    text = f"{why}; removing it"
     tx.writer.set_instance_status(tx.session, row, "failed", text, tx.deployment_id, changes, died=True)
 
 
 def _recall(tx: ServiceTransaction, row: Instance) -> None:
     changes = {"leaving_at": None, "cut_at": None}
-    text = f"{row.id} stays: it is wanted again"
+    text = f"{row.id} recalled: it matches again"
     tx.writer.set_instance_status(tx.session, row, "ready", text, tx.deployment_id, changes)
 
 
 def _mark_stopping(tx: ServiceTransaction, row: Instance) -> None:
     """Record that the instance stops before its container is stopped: from here on it cannot be recalled."""
     if row.status not in ("stopping", "failed"):
-        text = f"{row.id} has nothing in flight and is told to stop"
+        text = f"{row.id} drained; sending the stop signal"
         tx.writer.set_instance_status(tx.session, row, "stopping", text, tx.deployment_id)

@@ -121,7 +121,7 @@ class DeploymentActivator:
         service = session.get_one(Service, deployment.service)
         current = current_revision(session, service)
         if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and current is None:
-            self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed meanwhile"))
+            self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed"))
             return None
         if image is not None:
             try:
@@ -178,7 +178,7 @@ class DeploymentActivator:
         deployment.from_revision, deployment.from_replicas = service.revision, service.replicas
         self._writer.lease(deployment)
         first = service.revision is None
-        after = "nothing was started" if first else f"nothing was started; revision {service.revision} serves on"
+        after = "nothing was started" if first else f"nothing was started; revision {service.revision} keeps serving"
         status = Status.FAILED if first else Status.ROLLED_BACK
         self._writer.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
 
@@ -246,7 +246,7 @@ def _dependency_failed(session: Session, id: int) -> Failed | None:
         return None
     outcome = "was removed" if other.kind == Kind.REMOVE else other.status.replace("_", " ")
     return Failed(
-        "dependency_failed", f"it depends on {other.service}, whose deployment {other.id} {outcome}: {other.message}"
+        "dependency_failed", f"dependency {other.service} failed: its deployment {other.id} {outcome}: {other.message}"
     )
 
 
@@ -264,7 +264,7 @@ def _apply_current_revision(deployment: Deployment, current: Revision) -> None:
 
 def _progress_message(deployment: Deployment) -> str:
     if deployment.kind == Kind.REMOVE:
-        return "its instances are being drained and removed"
+        return "draining and removing its instances"
     if deployment.kind == Kind.SCALE:
         return f"from {deployment.from_replicas} to {deployment.replicas} instances"
     return f"0 of {deployment.replicas} new instances serve"

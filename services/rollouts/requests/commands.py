@@ -155,7 +155,7 @@ def repeated_request(deployment: Deployment) -> DeployRequest:
 def _deploy(deploy_request: DeployRequest, transaction: CommandTransaction) -> int:
     session, name = transaction.session, deploy_request.service
     if not re.fullmatch(SERVICE_NAME, name):
-        why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
+        why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that starts with a letter"
         raise invalid([FieldError("service", why)])
     service = session.get(Service, name)
     current = current_revision(session, service)
@@ -239,7 +239,7 @@ def _check_expected_revision(deploy_request: DeployRequest, service: Service | N
     if expected is None:
         return
     if expected == 0 and service is not None and not service.removed:
-        raise RequestError(409, "revision_conflict", f'expected no service "{name}", but there is one')
+        raise RequestError(409, "revision_conflict", f'expected no service "{name}", but it exists')
     if expected and expected != (current.number if current else None):
         now = f"at revision {current.number}" if current else "not deployed"
         raise RequestError(409, "revision_conflict", f"expected revision {expected}, but {name} is {now}")

@@ -56,7 +56,7 @@ class DryRun:
             plan_input = partial(_plan_input, containers, endpoint_states)
             preview, planner_input = await self._run_and_roll_back(command, by, plan_input)
         except (EngineError, RoutingError) as error:
-            raise RequestError(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
+            raise RequestError(503, "engine_unavailable", f"cannot observe the current state: {error}") from error
         if planner_input is None:
             return preview
         return await anyio.to_thread.run_sync(planner_input.with_steps, preview, self._clock.now())
@@ -80,7 +80,7 @@ class DryRun:
             if row.kind == Kind.DEPLOY and reference is None:
                 return row.image or ""
             if reference is not None and used is None:
-                text = f"the engine has no {reference} yet: it is pulled first, and is taken here to be another image"
+                text = f"{reference} is not on this host yet; it will be pulled, and is assumed to differ"
                 warnings.append({"code": "image_not_here", "message": text})
                 used = _placeholder_image(reference, current)
             other_reference = self._activator.activate(session, id, used, reference)
@@ -105,7 +105,7 @@ def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]
     other = f"deployment {running.id}, which is {running.status}"
     if supersedes(row):
         return [{"code": "supersedes", "message": f"{other}, is superseded"}]
-    return [{"code": "waits", "message": f"it waits for the end of {other}; the steps are told as if it began now"}]
+    return [{"code": "waits", "message": f"waits for {other}; the steps are simulated as if it started now"}]
 
 
 def _placeholder_image(reference: str, current: Revision | None) -> ImageInfo:

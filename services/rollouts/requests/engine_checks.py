@@ -34,9 +34,9 @@ async def _check_networks(engine: Engine, fields: dict[str, Any]) -> None:
     try:
         missing = await engine.networks_exist(names)
     except EngineError as error:
-        raise RequestError(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
+        raise RequestError(503, "engine_unavailable", f"networks cannot be checked: {error}") from error
     if missing:
-        why = "of those that services may join (not host, none, or the instances' network of a Sluice)"
+        why = "open to services (not host, none, or the instances' network of a Sluice)"
         raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}" {why}')])
 
 
@@ -45,6 +45,6 @@ async def _check_volumes(context: PrecheckContext, deploy_request: DeployRequest
     try:
         unmanaged = await existing_unmanaged_volume(context.store, context.engine, context.rules, row)
     except EngineError as error:
-        raise RequestError(503, "engine_unavailable", f"the volumes cannot be checked now: {error}") from error
+        raise RequestError(503, "engine_unavailable", f"volumes cannot be checked: {error}") from error
     if unmanaged is not None:
         raise invalid([FieldError("volumes", unmanaged_volume(unmanaged))])

@@ -66,11 +66,9 @@ def _disallowed(path: str, roots: Sequence[str], protected: Sequence[str]) -> st
         return f"host paths are allowed only under SLUICE_HOST_ROOTS ({', '.join(roots) or 'none'})"
     protected_path = next((each for each in protected if lies_in(path, each) or lies_in(each, path)), None)
     if protected_path is not None:
-        return (
-            f"{path} is not allowed: it meets {protected_path}, by which the host is ruled; mount a directory apart from it"
-        )
+        return f"{path} is not allowed: it overlaps {protected_path}, which controls the host; mount another directory"
     if _HOMES.fullmatch(path):
-        return f"{path} is not allowed: home directories hold keys and what shells read; mount a directory within one"
+        return f"{path} is not allowed: home directories contain keys and shell files; mount a directory inside one"
     return None
 
 
@@ -83,8 +81,8 @@ def _overlaps(volume: VolumeMount, service: str, others: Sequence[tuple[str, Vol
             continue
         if not other.read_only and lies_in(path, other_path):
             yield (
-                f"{path} lies in {other_path}, which {owner} mounts writable and could replace by a symbolic link; "
-                f"mount {other_path} itself, or have it mounted read-only there"
+                f"{path} is in {other_path}, which {owner} mounts writable and could replace by a symbolic link; "
+                f"mount {other_path} itself, or mount it read-only there"
             )
         if not volume.read_only and lies_in(other_path, path):
             yield (

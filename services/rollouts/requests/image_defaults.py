@@ -34,9 +34,7 @@ def resolve_image_defaults(spec: ServiceSpec, port_named: bool, image: ImageInfo
             port = DEFAULT_LINK_PORT
         elif len(image.exposed_ports) > 1:
             exposed = ", ".join(map(str, image.exposed_ports))
-            text = (
-                f"the image exposes several ports ({exposed}) and port is not given: it runs as a worker, nothing is routed"
-            )
+            text = f"the image exposes several ports ({exposed}) and port is not set: it runs as a worker without requests"
             warnings.append(("port_ambiguous", text))
     check = spec.healthcheck
     if check is None and image.healthcheck is not None:
@@ -45,5 +43,5 @@ def resolve_image_defaults(spec: ServiceSpec, port_named: bool, image: ImageInfo
         check = Healthcheck(disable=True)
     elif check is None:
         check = Healthcheck().model_copy(update={"any_below_500": True})
-        warnings.append(("no_healthcheck", "no healthcheck is given: any answer below 500 on / counts as healthy"))
+        warnings.append(("no_healthcheck", "no healthcheck configured: any answer below 500 on / counts as healthy"))
     return ResolvedImage(image, port, check, tuple(warnings))

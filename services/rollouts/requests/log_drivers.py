@@ -33,7 +33,7 @@ def log_errors(profiles: Mapping[str, LogConfig], logging: Logging) -> list[Fiel
     allowed_drivers = ", ".join([*DRIVERS, *sorted(profiles)])
     why = (
         f"\"{logging.driver}\" is not allowed: the engine would open the driver's destination with the host's rights; "
-        f"use one of {allowed_drivers}, or have the operator configure a profile in SLUICE_LOG_DRIVERS and name it here"
+        f"use one of {allowed_drivers}, or use a profile that the operator configured in SLUICE_LOG_DRIVERS"
     )
     return [FieldError("logging.driver", why)]
 

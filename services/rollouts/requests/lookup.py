@@ -26,7 +26,7 @@ def get_service(session: Session, name: str) -> Service:
     """Return the service. Raises RequestError 404 `unknown_service` if it does not exist or was removed."""
     service = session.get(Service, name)
     if service is None or service.removed:
-        raise RequestError(404, "unknown_service", f'there is no service "{name[:64]}"')
+        raise RequestError(404, "unknown_service", f'service "{name[:64]}" not found')
     return service
 
 
@@ -38,7 +38,7 @@ def get_current_revision(session: Session, name: str) -> Revision:
     service = get_service(session, name)
     current = current_revision(session, service)
     if current is None:
-        raise RequestError(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
+        raise RequestError(409, "never_deployed", f'no deployment of "{name}" has succeeded yet; deploy it first')
     return current
 
 
@@ -46,7 +46,7 @@ def get_deployment(session: Session, id: int) -> Deployment:
     """Return the deployment. Raises RequestError 404 `unknown_deployment`."""
     row = session.get(Deployment, id)
     if row is None:
-        raise RequestError(404, "unknown_deployment", f"there is no deployment {id}")
+        raise RequestError(404, "unknown_deployment", f"deployment {id} not found")
     return row
 
 
@@ -81,6 +81,6 @@ def rollback_target(session: Session, current: Revision, number: int | None) -> 
     target = next((revision for revision in served if revision.number == number), None)
     if target is None:
         known = ", ".join(str(revision.number) for revision in served)
-        detail = f"revision {number} of {current.service} cannot be gone back to; those that served and are kept: {known}"
+        detail = f"cannot roll {current.service} back to revision {number}; available: {known}"
         raise RequestError(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
     return target

@@ -68,12 +68,12 @@ def insert_deployment(transaction: CommandTransaction, row: Deployment) -> int:
         raise RequestError(409, "deployment_in_progress", detail)
     row.id = next_id(session)
     row.created_by_kind, row.created_by_name, row.bound_to = by.kind, by.name, transaction.bound_to
-    row.message = "waits for its turn" if others else "accepted"
+    row.message = "queued" if others else "accepted"
     session.add(row)
     session.flush()
     writer = StateWriter(transaction.clock, 0)
     writer.record_event(
-        session, "created", f"{row.kind} asked for by {by.name}", deployment=row, data={"kind": row.kind}, actor=by
+        session, "created", f"{row.kind} requested by {by.name}", deployment=row, data={"kind": row.kind}, actor=by
     )
     if row.on_conflict == "supersede" or row.kind == Kind.REMOVE:
         for other in others:
@@ -88,6 +88,6 @@ def insert_service(transaction: CommandTransaction, name: str) -> None:
     highest = session.exec(select(func.max(Service.internal_port))).one()
     taken = set(session.exec(select(Revision.port).where(col(Revision.port) > (highest or FIRST_INTERNAL_PORT - 1))))
     port = next(port for port in count(max(FIRST_INTERNAL_PORT, (highest or 0) + 1)) if port not in taken)
-    append_event(session, now, "service_created", f"{name} is known from now on", service=name)
+    append_event(session, now, "service_created", f"{name} created", service=name)
     session.add(Service(name=name, internal_port=port, created_at=now, next_revision=first_free_revision(session, name)))
     session.flush()

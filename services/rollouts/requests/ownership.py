@@ -99,7 +99,7 @@ def unmanaged_volumes(session: Session, names: Iterable[str]) -> set[str]:
 
 def unmanaged_volume(name: str) -> str:
     """Return why a bound token may not mount the volume: the engine has it, and no service does."""
-    return f'volume "{name}" exists and no service has it, so it may hold foreign data; {UNBOUND}'
+    return f'volume "{name}" exists and belongs to no service, so it may hold foreign data; {UNBOUND}'
 
 
 def volumes_named(fields: dict[str, Any]) -> set[str]:
@@ -129,7 +129,7 @@ def _route_errors(session: Session, grant: Grant, routes: dict[Route, str]) -> I
     for route, where in routes.items():
         if not grant.allows_route(route.host, route.path_prefix):
             allowed = ", ".join([*grant.hosts, *grant.path_prefixes])
-            yield FieldError(where, f"lies outside of the hosts and path prefixes of this token ({allowed}); {UNBOUND}")
+            yield FieldError(where, f"is outside the hosts and path prefixes of this token ({allowed}); {UNBOUND}")
             continue
         owner = next(
             (name for name, other in foreign if _shadows(route, other) and not _is_outside_grant(grant, other)), None

@@ -14,10 +14,10 @@ from services.rollouts.requests.spec_diff import FieldChange
 
 _STEP_MESSAGES: Mapping[Action, str] = {
     "start": "start {} and wait until it is ready",
-    "admit": "let requests go to {}",
-    "recall": "keep {}, which was leaving",
-    "withdraw": "send nothing new to {} and wait until it has finished what it has",
-    "cut": "end what {} still has",
+    "admit": "route requests to {}",
+    "recall": "recall {}, which was draining",
+    "withdraw": "stop routing to {} and wait for in-flight requests",
+    "cut": "force-close the requests of {}",
     "stop": "stop {}",
     "remove": "remove {}",
 }
@@ -93,9 +93,12 @@ class PlanInput:
 
 
 def _summary(steps: Sequence[PlannedStep]) -> str:
-    """Return a sentence with the numbers of instances that are started and removed."""
-    started = sum(step.action == "start" for step in steps)
-    removed = sum(step.action == "remove" for step in steps)
-    counts = ((started, "started"), (removed, "drained and removed"))
-    parts = [f"{number} instance{'s' * (number != 1)} {verb}" for number, verb in counts if number]
-    return ", ".join(parts) or "no instance is started or stopped"
+    """Return a sentence with the numbers of instances that are started and removed, in the order of the steps."""
+    actions = [step.action for step in steps]
+    verbs: tuple[tuple[Action, str], ...] = (("start", "starts"), ("remove", "drains and removes"))
+    found = sorted((actions.index(action), verb, actions.count(action)) for action, verb in verbs if action in actions)
+    parts = [f"{verb} {number}" for _, verb, number in found]
+    if not parts:
+        return "starts and stops no instance"
+    parts[0] += f" instance{'s' * (found[0][2] != 1)}"
+    return ", then ".join(parts)

@@ -41,4 +41,4 @@ def shared_routes(deploy_requests: Sequence[DeployRequest]) -> list[FieldError]:
 
 
 def _conflict(field: str, owner: str) -> FieldError:
-    return FieldError(field, f'service "{owner}" has this route already')
+    return FieldError(field, f'service "{owner}" already has this route')

@@ -15,8 +15,8 @@ from services.spec import ServiceSpec, SpecFields
 
 _FORM_MESSAGES: Mapping[str, str] = {
     "image": 'must be an image reference such as "web:1.5" or "registry.example/web@sha256:…"',
-    "path": 'must begin with "/" and have no blanks or control characters',
-    "path_prefix": 'must begin with "/" and have no blanks, control characters or query',
+    "path": 'must start with "/" and have no spaces or control characters',
+    "path_prefix": 'must start with "/" and have no spaces, control characters or query',
     "host": 'must be a host name such as "shop.example.com"',
     "working_dir": "must be an absolute path",
     "user": 'must be a name or number, or "user:group"',
@@ -80,8 +80,8 @@ def invalid(errors: Sequence[FieldError]) -> RequestError:
 def unknown_field(name: str, known: Iterable[str]) -> str:
     """Return the sentence for an unknown field, with the nearest of the `known` names."""
     if name == "build":
-        return "is not built here: POST /builds takes the context, and gives the image to deploy (`sluice deploy` does both)"
-    return "is not a field that Sluice knows" + suggestion(name, known)
+        return "not supported here: build the image with POST /builds, then deploy it (`sluice deploy` does both)"
+    return "unknown field" + suggestion(name, known)
 
 
 def humanize(error: Mapping[str, Any]) -> str:
@@ -97,7 +97,7 @@ def _field_error(error: Mapping[str, Any], suggest: bool) -> FieldError:
     field = field_path(error["loc"])
     if error["type"] == "string_pattern_mismatch":
         field_name = next((part for part in reversed(error["loc"]) if part in _FORM_MESSAGES), "")
-        return FieldError(field, _FORM_MESSAGES.get(field_name, "has characters that are not allowed here"))
+        return FieldError(field, _FORM_MESSAGES.get(field_name, "has invalid characters"))
     message = humanize(error)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
         field = message.partition(" ")[0]

@@ -115,7 +115,7 @@ class Submitter:
                 writer.transition(session, row, Status.PROGRESSING, "resumed", actor=by)
                 row.deadline_at = self._clock.now() + deadline
             elif row.status == Status.PENDING:
-                message = "aborted before anything was started"
+                message = "aborted before anything started"
                 writer.transition(session, row, Status.ABORTED, message, reason="user", actor=by)
             else:
                 writer.start_rollback(session, row, "aborted", "user", deadline, actor=by)

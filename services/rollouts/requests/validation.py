@@ -125,7 +125,7 @@ def merge(rules: AdmissionRules, current: Revision | None, deployment: Deploymen
     effective = layers.effective()
     spec = _validated(effective)
     if spec.image is None:
-        raise invalid([FieldError("image", "is required: the service has none yet")])
+        raise invalid([FieldError("image", "is required: the service has no image yet")])
     if "routes" not in effective and rules.default_route and effective.get("port", 0) is not None:
         route = rules.default_route.format(name=deployment.service)
         effective["routes"] = [{"path_prefix": route, "strip_prefix": True}]
@@ -162,7 +162,7 @@ def _refuse_placeholders(body: dict[str, Any]) -> None:
 
     Raises RequestError 422 `redacted_value`.
     """
-    why = f'is "{MASK}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
+    why = f'is "{MASK}", which stands for a hidden secret: omit the field to keep the value, or give the value itself'
     errors = [FieldError(field, why) for field in islice(masked_fields(body), MAX_ERRORS)]
     if errors:
         raise RequestError(422, "redacted_value", f"{errors[0].field}: {why}", errors)
@@ -217,4 +217,4 @@ def exclusive_volume_conflict(spec: ServiceSpec, replicas: int) -> str | None:
     volume = next((volume for volume in spec.volumes if volume.writable_alone), None)
     if volume is None or replicas <= 1:
         return None
-    return f"must be 0 or 1: {volume.target} is a writable volume; say shared: true there if several may write it at once"
+    return f"must be 0 or 1: {volume.target} is a writable volume; set shared: true there if several instances may write it"

@@ -192,7 +192,7 @@ def _exit_description(row: Instance, container: ContainerView | None) -> str:
     code = container.exit_code if container and container.state == "exited" else row.exit_code
     oom = row.oom_killed or (container is not None and container.oom_killed)
     again = container is not None and container.state == "running"
-    gone = "exited and was started again by the engine" if again else "is gone"
+    gone = "exited and was restarted by the engine" if again else "disappeared"
     how = f"exited with code {code}" if code is not None else gone
     how += " (out of memory)" if oom else ""
     return how + (" after it had served" if row.admitted_at is not None else " before it was ready")

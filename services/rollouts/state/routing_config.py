@@ -48,7 +48,7 @@ def endpoint_for(row: Instance, revision: Revision, start_id: str) -> Endpoint:
     Raises ValueError if the instance has no port.
     """
     if row.port is None:
-        raise ValueError(f"{row.id} has no port: nothing is routed to it")
+        raise ValueError(f"{row.id} has no port: it gets no requests")
     return Endpoint(row.id, row.service, row.address, row.port, start_id, revision_healthcheck(revision))
 
 

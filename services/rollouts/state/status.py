@@ -52,7 +52,7 @@ class InvalidTransition(Exception):
 
     def __init__(self, status: str, wanted: str) -> None:
         allowed = ", ".join(ACTIONS[Status(status)]) or "nothing"
-        super().__init__(f"the deployment is {status}: {wanted} is not possible now; allowed: {allowed}")
+        super().__init__(f"deployment is {status}: {wanted} not possible; allowed: {allowed}")
         self.status = status
         self.wanted = wanted
 

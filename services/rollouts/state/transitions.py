@@ -71,11 +71,11 @@ class StateWriter:
         already stays paused.
         """
         if deployment.status == Status.ROLLING_BACK:
-            self.transition(session, deployment, Status.ROLLBACK_FAILED, f"going back failed as well: {failed.message}")
+            self.transition(session, deployment, Status.ROLLBACK_FAILED, f"rollback failed too: {failed.message}")
         elif deployment.failure_action == "pause" and deployment.status == Status.PAUSED:
             return  # already paused until a user resumes or aborts it
         elif deployment.failure_action == "pause" and deployment.status != Status.PENDING:
-            message = f"{failed.message}; resume to try again, or abort to go back"
+            message = f"{failed.message}; resume to retry, or abort to roll back"
             self.transition(session, deployment, Status.PAUSED, message, reason=failed.reason)
             deployment.deadline_at = None
         else:
@@ -105,7 +105,7 @@ class StateWriter:
         if deployment.kind == Kind.REMOVE:
             service.removed, service.revision = True, None
             service.replicas = deployment.from_replicas or service.replicas
-            message = "removed; its history stays"
+            message = "removed; the history stays"
         else:
             service.revision = deployment.revision
             revision = session.get_one(Revision, (service.name, deployment.revision))

@@ -87,7 +87,7 @@ def test_dependent_deployment_fails_without_starting_when_its_dependency_fails(f
     )
     web = fixture.client.get("/deployments/2").json()
     assert (web["status"], web["reason"], web["revision"]) == ("failed", "dependency_failed", None)
-    assert web["message"].startswith("it depends on api, whose deployment 1 failed: ")
+    assert web["message"].startswith("dependency api failed: its deployment 1 failed: ")
     assert not [id for id in fixture.engine.containers if id.startswith("web-")]
 
 
@@ -132,7 +132,7 @@ def test_unsupported_compose_fields_are_all_reported_with_their_lines(fixture: A
     text = SHOP.replace("    expose: [8000]", "    expose: [8000]\n    cap_add: [X]\n    privileged: true")
     reported = problem(apply(fixture, text), 422, "invalid_compose")
     assert [error["field"] for error in reported["errors"]] == ["services.api.cap_add", "services.api.privileged"]
-    assert reported["errors"][0]["message"].startswith("line 13: is not supported")
+    assert reported["errors"][0]["message"].startswith("line 13: not supported")
     assert nothing_was_written(fixture)
 
 
@@ -152,7 +152,7 @@ def test_services_of_a_compose_file_cannot_share_a_route(fixture: AppFixture) ->
     text = SHOP.replace("    x-sluice: {healthcheck: {disable: true}}\n", "    x-sluice: {routes: [{path_prefix: /web/}]}\n")
     reported = problem(apply(fixture, text), 422, "invalid_compose")
     assert reported["errors"] == [
-        {"field": "services.web.x-sluice.routes.0", "message": 'line 9: service "api" has this route already'}
+        {"field": "services.web.x-sluice.routes.0", "message": 'line 9: service "api" already has this route'}
     ]
     assert nothing_was_written(fixture)
 
@@ -199,14 +199,14 @@ def test_yaml_body_cannot_refer_to_files_of_the_client(fixture: AppFixture) -> N
     reported = problem(
         apply(fixture, "services: {web: {image: web:1, env_file: .env}}", query="?project=shop"), 422, "invalid_compose"
     )
-    assert "line 1: is a file of yours" in reported["errors"][0]["message"]
+    assert "line 1: is a local file" in reported["errors"][0]["message"]
 
 
 def test_compose_warning_is_recorded_with_its_deployment(fixture: AppFixture) -> None:
     apply(fixture, SHOP.replace("    image: api:1", "    image: api:1\n    container_name: api"))
     (warning,) = fixture.client.get("/deployments/1").json()["warnings"]
     assert warning["code"] == "compose"
-    assert warning["message"].startswith("services.api.container_name (line 12) is not used")
+    assert warning["message"].startswith("services.api.container_name (line 12) ignored")
 
 
 def test_idempotency_key_returns_the_same_group_and_refuses_another_selection(fixture: AppFixture) -> None:

@@ -49,7 +49,7 @@ def test_dry_run_of_a_new_version_shows_its_diff_and_its_steps(fixture: AppFixtu
     ]  # fmt: skip
     assert [step["revision"] for step in preview["steps"]] == [2, 2, 1, 1, 1]
     assert preview["replaces_instances"] and not preview["unchanged"]
-    assert preview["message"] == "1 instance started, 1 instance drained and removed"
+    assert preview["message"] == "starts 1 instance, then drains and removes 1"
     assert rows(fixture) == before
     made = fixture.client.post("/deployments?wait=20", json=body).json()
     assert (made["id"], made["revision"]) == (first["id"] + 1, 2), "no number was used up"
@@ -70,7 +70,7 @@ def test_dry_run_says_when_no_instance_is_replaced(fixture: AppFixture) -> None:
     preview = previewed(fixture, "/deployments", {"service": "web", "routes": [{"path_prefix": "/shop"}]})
     assert list(changes(preview)) == ["routes"]
     assert (preview["steps"], preview["replaces_instances"], preview["unchanged"]) == ([], False, False)
-    assert preview["message"] == "no instance is started or stopped"
+    assert preview["message"] == "starts and stops no instance"
 
 
 def test_dry_run_says_when_nothing_changes(fixture: AppFixture) -> None:

@@ -11,10 +11,10 @@ from tests.support.app_fixture import AppFixture, eventually
 
 
 def test_gateway_endpoint_shows_whether_the_gateway_answers_and_is_outdated(fixture: AppFixture) -> None:
-    fixture.infrastructure.outdated = "another image"
+    fixture.infrastructure.outdated = "different image"
     shown = fixture.client.get("/gateway").json()
-    assert (shown["answers"], shown["version"], shown["outdated"]) == (True, "fake", "another image")
-    assert fixture.client.get("/readyz").json()["gateway"]["outdated"] == "another image"
+    assert (shown["answers"], shown["version"], shown["outdated"]) == (True, "fake", "different image")
+    assert fixture.client.get("/readyz").json()["gateway"]["outdated"] == "different image"
     fixture.gateway.answering = False
     assert fixture.client.get("/gateway").json()["answers"] is False
 
@@ -46,12 +46,12 @@ def test_gateway_upgrade_requires_the_admin_scope(fixture: AppFixture, scope: st
 
 def test_gateway_upgrade_that_fails_answers_with_its_reason(fixture: AppFixture) -> None:
     fixture.infrastructure.refuses = GatewayNotReady(
-        "The new gateway ended at its start. Its last log lines:\nno such directive"
+        "The new gateway exited at its start. Its last log lines:\nno such directive"
     )
     failed = fixture.client.post("/gateway/upgrade", json={"force": True})
     assert (failed.status_code, failed.json()["code"]) == (502, "gateway_upgrade_failed")
     assert "no such directive" in failed.json()["detail"]
-    fixture.infrastructure.refuses = RoutingError("There is no gateway that runs; it is being started")
+    fixture.infrastructure.refuses = RoutingError("No gateway is running; starting it")
     assert fixture.client.post("/gateway/upgrade").json()["code"] == "not_ready"
     fixture.infrastructure.refuses = None
     fixture.infrastructure.upgrading = True
@@ -66,7 +66,7 @@ def test_gateway_upgrade_refuses_an_unknown_field(fixture: AppFixture) -> None:
 def test_doctor_is_unwell_when_a_finding_is_wrong(fixture: AppFixture) -> None:
     eventually(lambda: fixture.client.get("/readyz").status_code == 200, "ready")
     assert fixture.client.get("/doctor").json()["status"] == "well"
-    fixture.infrastructure.findings = (warning("clock", "nothing keeps it right", "timedatectl"),)
+    fixture.infrastructure.findings = (warning("clock", "not synchronised", "timedatectl"),)
     assert fixture.client.get("/doctor").json()["status"] == "well", "a warning is no illness"
     fixture.infrastructure.findings = (wrong("firewall", "refuses", "ufw allow"),)
     reported = fixture.client.get("/doctor").json()

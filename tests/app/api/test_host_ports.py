@@ -53,7 +53,7 @@ def test_host_port_that_another_program_has_taken_is_replaced_by_another(
         assert fixture.deploy(host_port="auto", replicas=1).status_code == 200
     assert ports(fixture) == [FIRST + 7]
     events = [event["message"] for event in fixture.client.get("/deployments/1/events").json()["items"]]
-    assert f"the host's port {FIRST} is taken: web-r1-1 tries {FIRST + 7}" in events
+    assert f"host port {FIRST} is in use: web-r1-1 tries {FIRST + 7}" in events
 
 
 def test_deployment_fails_with_the_engines_error_when_no_host_port_is_free(fixture: AppFixture) -> None:
@@ -63,7 +63,8 @@ def test_deployment_fails_with_the_engines_error_when_no_host_port_is_free(fixtu
     deployment = answer.json()["deployment"]
     assert (deployment["status"], deployment["reason"]) == ("failed", "no_capacity")
     assert "port is already allocated" in deployment["message"]
-    tries = [e for e in fixture.client.get("/deployments/1/events?limit=200").json()["items"] if " is taken" in e["message"]]
+    events = fixture.client.get("/deployments/1/events?limit=200").json()["items"]
+    tries = [event for event in events if " is in use" in event["message"]]
     assert len(tries) == MAX_ATTEMPTS - 1
 
 

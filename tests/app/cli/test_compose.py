@@ -86,7 +86,7 @@ def test_compose_deploy_exits_1_and_prints_deployments_whose_dependency_failed(f
     result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 1
     assert "api: deployment 1 failed (unhealthy_instance)" in result.stdout
-    assert "web: deployment 2 failed (dependency_failed): it depends on api" in result.stdout
+    assert "web: deployment 2 failed (dependency_failed): dependency api failed" in result.stdout
 
 
 def test_detached_compose_deploy_prints_the_group_and_its_deployments(fixture: CliFixture, shop: Path) -> None:
@@ -98,8 +98,8 @@ def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFix
     (shop / "compose.yaml").write_text(FILE.replace("    depends_on: [api]\n", "    cap_add: [X]\n    read_only: true\n"))
     result = fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
-    assert "  services.web.cap_add: line 6: is not supported" in result.stderr
-    assert "  services.web.read_only: line 7: is not supported" in result.stderr
+    assert "  services.web.cap_add: line 6: not supported" in result.stderr
+    assert "  services.web.read_only: line 7: not supported" in result.stderr
     assert "docs/compose.md" in result.stderr
     assert fixture.sluice("ps", "--quiet").stdout == ""
 
@@ -107,7 +107,7 @@ def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFix
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("TAG", "the variable TAG is not set"),
+        ("TAG", "variable TAG is not set"),
         ("web.env", "web.env not found"),
         ("yaml", "compose.yaml, line 2: is not YAML"),
         (".env", ".env, line 1: not NAME=value"),

@@ -23,8 +23,8 @@ def test_successful_deployment_prints_each_event_and_one_result_sentence(sluice:
     reported = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines()]
     new = [f"web-r4-{n}  {words}" for words in ("started at 10.203.0.15", "is ready", "serves") for n in (1, 2)]
     assert reported[:6] == new
-    assert reported[6].startswith("web-r3-1  gets no new requests, 2 requests in flight")
-    assert reported[7:] == ["web-r3-1  has nothing in flight and is told to stop", "web-r3-1  is removed"]
+    assert reported[6].startswith("web-r3-1  draining: no new requests, 2 requests in flight")
+    assert reported[7:] == ["web-r3-1  drained; sending the stop signal", "web-r3-1  removed"]
 
 
 def test_output_without_a_terminal_has_no_escape_sequences(sluice: Sluice) -> None:

@@ -17,14 +17,14 @@ def test_diff_of_a_new_image_shows_every_step(fixture: CliFixture) -> None:
     result = fixture.sluice("diff", "web", "--image", "web:2", "--env", "LEVEL=debug", "--set", "environment.OLD=null")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "web: revision 1 → 2; 2 instances started, 2 instances drained and removed"
+    assert lines[0] == "web: revision 1 → 2; starts 2 instances, then drains and removes 2"
     assert "  ~ image              web:1 → web:2" in lines
     assert "  + environment.LEVEL  debug" in lines
     assert "  - environment.OLD    x" in lines
     steps = lines[lines.index("") + 1 :][:5]
     assert steps[:2] == ["  1  start     web-r2-1, web-r2-2", "  2  admit     web-r2-1, web-r2-2"]
     assert [line.split()[1] for line in steps[2:]] == ["withdraw", "stop", "remove"]
-    assert lines[-1].startswith("warning: the engine has no web:2 yet")
+    assert lines[-1].startswith("warning: web:2 is not on this host yet")
     assert fixture.sluice("history", "-q").stdout == "1\n"
 
 
@@ -32,7 +32,7 @@ def test_diff_of_a_file_compares_the_whole_spec(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY, "--set", "max_surge=1")
     Path("sluice.yaml").write_text("service: web\nimage: web:1\nhealthcheck: {disable: true}\nreplicas: 3\n")
     result = fixture.sluice("diff")
-    assert result.stdout.splitlines()[0] == "web: revision 1 → 2; 1 instance started"
+    assert result.stdout.splitlines()[0] == "web: revision 1 → 2; starts 1 instance"
     assert "  - max_surge  1" in result.stdout and "  ~ replicas   2 → 3" in result.stdout
 
 

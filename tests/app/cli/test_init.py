@@ -1,4 +1,4 @@
-"""`sluice init` writes valid YAML that Sluice accepts, and never overwrites a file."""
+"""`sluice init` writes valid YAML that Sluice accepts, and overwrites no file a file."""
 
 from __future__ import annotations
 

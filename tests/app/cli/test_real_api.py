@@ -27,7 +27,7 @@ def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: C
     assert fixture.sluice("deploy", "web", "--image", "web:1").stdout.startswith("web: nothing to change")
     second = fixture.sluice("deploy", "web", "--image", "web:2", "--note", "3f2a9c1")
     assert second.exit_code == 0, second.output
-    assert "web-r1-1  gets no new requests" in second.stderr
+    assert "web-r1-1  draining: no new requests" in second.stderr
     broken = fixture.sluice("deploy", "web", "--image", "web:broken", "--json")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout)["status"] == "rolled_back"
@@ -90,7 +90,7 @@ def test_deployment_is_paused_and_aborted_by_its_service_name(fixture: CliFixtur
 def test_refusal_names_the_field_and_the_scope(fixture: CliFixture) -> None:
     typo = fixture.sluice("deploy", "web", "--image", "web:1", "--set", "replicsa=2")
     assert typo.exit_code == 2
-    assert '  replicsa: is not a field that Sluice knows; did you mean "replicas"?\n' in typo.stderr
+    assert '  replicsa: unknown field; did you mean "replicas"?\n' in typo.stderr
     token = fixture.sluice("token", "create", "looker", "--scope", "read").stdout.strip()
     refused = fixture.sluice(*DEPLOY, token=token)
     assert refused.exit_code == 2, refused.output

@@ -43,7 +43,7 @@ def test_changing_verbs_send_their_request_and_follow_the_deployment(
     assert result.exit_code == 0, result.stderr
     assert [request.body for request in stub.asked(*asked[:2])] == [asked[2]]
     assert result.stdout.startswith(sentence)
-    assert "is told to stop" in result.stderr
+    assert "drained; sending the stop signal" in result.stderr
 
 
 def test_deployment_actions_accept_its_number_or_its_service(stub: Stub, sluice: Sluice) -> None:

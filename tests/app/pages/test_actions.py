@@ -55,7 +55,7 @@ def test_action_that_the_state_does_not_allow_is_reported_on_the_page(
     fixture.change(Deployment, deploying, status="succeeded")
     answer = visitor.post(f"/ui/deployments/{deploying}/pause")
     assert answer.status_code == 409
-    assert "pause is not possible now" in answer.text
+    assert "pause not possible" in answer.text
     assert f'hx-sse:connect="/ui/deployments/{deploying}/stream"' in answer.text
 
 

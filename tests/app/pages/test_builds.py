@@ -70,7 +70,7 @@ def test_running_build_is_followed_and_cancelled_and_its_event_names_the_user(
     answer = visitor.post(f"/ui/builds/{number}/cancel")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/builds/{number}")
     assert status(fixture, number) == ("failed", "cancelled")
-    assert "Was cancelled" in visitor.get(f"/ui/builds/{number}").text
+    assert "Cancelled" in visitor.get(f"/ui/builds/{number}").text
     with fixture.sluice.store.read_session() as session:
         reported = session.exec(select(Event).where(Event.service == "web").order_by(col(Event.id).desc())).first()
         assert reported is not None and (reported.type, reported.actor_kind, reported.actor_name) == (
@@ -84,7 +84,7 @@ def test_cancelling_a_finished_build_is_refused(fixture: DashboardFixture, visit
     number = fixture.built()
     answer = visitor.post(f"/ui/builds/{number}/cancel")
     assert answer.status_code == 409
-    assert f"build {number} of web has succeeded: nothing is left to cancel" in answer.text
+    assert f"build {number} of web has succeeded: cannot be cancelled" in answer.text
 
 
 @pytest.mark.parametrize(("scope", "grant"), [("read", None), ("write", Grant(("api",)))])

@@ -79,7 +79,7 @@ def test_deployment_page_shows_its_progress_and_the_possible_actions(
 ) -> None:
     fixture.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
     text = visitor.get(f"/ui/deployments/{deploying}").text
-    for shown in ("r1 → r2", "40 %", "60 %", "deploy asked for by ci", "web-r2-3", "3f2a9c1"):
+    for shown in ("r1 → r2", "40 %", "60 %", "deploy requested by ci", "web-r2-3", "3f2a9c1"):
         assert shown in text, shown
     assert re.findall(r'action="/ui/deployments/1/(\w+)"', text) == ["pause", "abort"]
 

@@ -149,7 +149,7 @@ async def test_instance_cannot_join_the_network_of_a_sluice(engine: DockerEngine
         for named in (other, created["Id"], fixture.name):
             assert await engine.networks_exist((named,)) == (named,)
         for named in (other, created["Id"]):
-            with pytest.raises(EngineError, match="not one that services may join"):
+            with pytest.raises(EngineError, match="not open to services"):
                 await engine.start(fixture.spec("web-r1-1", script=WAITS, networks=(named,)))
     finally:
         fixture.client.remove_network(other)

@@ -87,7 +87,7 @@ async def test_local_image_is_used_if_the_registry_does_not_answer(
         asked = len(shop.asked)
         assert await engine.pull(reference) == image
         assert len(shop.asked) == asked, "a registry that is silent is left in peace for a while"
-        with pytest.raises(EngineError, match="did not begin to answer") as refused:
+        with pytest.raises(EngineError, match="did not start to answer") as refused:
             await engine.pull(f"{shop.host}/web:2")
     assert refused.value.reason == "image_pull_failed"
 

@@ -79,18 +79,18 @@ async def test_configured_subnet_is_used_and_a_later_change_is_refused(
 ) -> None:
     wanted = free(client)
     assert (await infrastructure.ensure_network(wanted)).subnet == wanted
-    with pytest.raises(EngineError, match=f"with the subnet {wanted}, and SLUICE_SUBNET asks for 10.1.0.0/24"):
+    with pytest.raises(EngineError, match=f"with the subnet {wanted}, but SLUICE_SUBNET is 10.1.0.0/24"):
         await infrastructure.ensure_network("10.1.0.0/24")
 
 
 async def test_subnet_of_another_network_is_refused(infrastructure: DockerInfrastructure, fixture: DockerFixture) -> None:
-    with pytest.raises(EngineError, match="cannot be made"):
+    with pytest.raises(EngineError, match="cannot be created"):
         await infrastructure.ensure_network(str(fixture.subnet))
 
 
 @pytest.mark.parametrize("nonsense", ["10.203.0.0/33", "fd00::/64", "10.0.0.0/30", "lots"])
 async def test_invalid_subnet_is_refused(infrastructure: DockerInfrastructure, nonsense: str) -> None:
-    with pytest.raises(EngineError, match="is no IPv4 subnet"):
+    with pytest.raises(EngineError, match="is not an IPv4 subnet"):
         await infrastructure.ensure_network(nonsense)
 
 
@@ -98,7 +98,7 @@ async def test_foreign_network_with_sluices_name_is_left_alone(
     infrastructure: DockerInfrastructure, client: Any, name: str
 ) -> None:
     made = client.create_network(name, driver="bridge", labels={NAME: "another"})["Id"]
-    with pytest.raises(EngineError, match="Sluice did not make it; it is left alone"):
+    with pytest.raises(EngineError, match="is not from Sluice; it is left alone"):
         await infrastructure.ensure_network(None)
     assert client.inspect_network(name)["Id"] == made
 
@@ -198,7 +198,7 @@ async def test_foreign_container_with_the_gateways_name_is_left_alone(
 ) -> None:
     made = client.create_container(IMAGE, name=f"{name}-gateway", labels=labels)["Id"]
     for ask in (lambda: infrastructure.ensure_gateway(spec), infrastructure.inspect_gateway, infrastructure.gateway_log):
-        with pytest.raises(EngineError, match="Sluice did not make it; it is left alone"):
+        with pytest.raises(EngineError, match="is not from Sluice; it is left alone"):
             await ask()
     assert client.inspect_container(made)["State"]["Status"] == "created"
 
@@ -206,7 +206,7 @@ async def test_foreign_container_with_the_gateways_name_is_left_alone(
 async def test_missing_gateway_image_fails_with_the_command_that_builds_it(
     infrastructure: DockerInfrastructure, spec: GatewaySpec
 ) -> None:
-    with pytest.raises(EngineError, match='"sluice-test/none:1" is not there; "make images" builds it'):
+    with pytest.raises(EngineError, match='"sluice-test/none:1" not found; build it with "make images"'):
         await infrastructure.ensure_gateway(GatewaySpec(image="sluice-test/none:1", directory=spec.directory))
 
 

@@ -154,7 +154,7 @@ def test_invalid_route_is_refused(text: str) -> None:
 
 def test_conflict_error_names_both_services() -> None:
     web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),))
-    with pytest.raises(ValueError, match="both want the route /a/"):
+    with pytest.raises(ValueError, match="both use the route /a/"):
         rendered([DesiredBackend(web), DesiredBackend(replace(web, name="api", internal_port=20002))])
     with pytest.raises(ValueError, match="internal port 20001"):
         rendered([DesiredBackend(web), DesiredBackend(replace(web, name="api", routes=()))])

@@ -199,7 +199,7 @@ async def test_restore_leaves_out_only_a_service_with_a_conflicting_route(fixtur
     thief = service("athief", 9, routes=(Route(path_prefix="/web"),))
     assert await fixture.gateway.restore([service(), thief], [instance.endpoint()]) == {"athief": None}
     assert (await fixture.ask("/web")).status == 200
-    with pytest.raises(RoutingError, match="both want the route"):
+    with pytest.raises(RoutingError, match="both use the route"):
         await fixture.gateway.publish(thief)
 
 

@@ -42,7 +42,7 @@ async def test_checks_and_headers_of_removed_instances_are_no_drift() -> None:
 
 @pytest.mark.parametrize("checks", [{}, {"web-r2-1": "|/other"}])
 async def test_missing_or_different_check_of_a_serving_instance_is_drift(checks: dict[str, str]) -> None:
-    assert await found({**FILE_MAPS, "checks": checks}) == ["the worker's map of checks is not the file's: web-r2-1"]
+    assert await found({**FILE_MAPS, "checks": checks}) == ["the worker's map checks differs from the file: web-r2-1"]
 
 
 async def test_extra_route_is_drift() -> None:

@@ -78,7 +78,7 @@ async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **field
 def test_instance_that_never_served_is_stopped_with_shorter_grace(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         (reported,) = await _aborted_before_it_was_ready(simulation, port=8000)
-        assert reported.endswith("did not end within the grace of one that never served (10 s) and was killed")
+        assert reported.endswith("still running after 10 s (the grace period of an instance that never served): killed")
 
     tell(story)
 
@@ -86,7 +86,7 @@ def test_instance_that_never_served_is_stopped_with_shorter_grace(tell: Tell) ->
 def test_unready_worker_keeps_its_whole_stop_grace_period(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         (reported,) = await _aborted_before_it_was_ready(simulation, port=None)
-        assert "(120 s)" in reported
+        assert "120 s (stop_grace_period)" in reported
 
     tell(story)
 

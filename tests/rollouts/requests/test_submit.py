@@ -119,20 +119,20 @@ def test_first_deployment_enqueues_service_and_records_caller(desk: Desk) -> Non
     [
         ({}, "image", "required"),
         ({"image": "web:1", "replica": 3}, "replica", 'did you mean "replicas"'),
-        ({"image": "web:1", "nonsense": None}, "nonsense", "not a field"),
+        ({"image": "web:1", "nonsense": None}, "nonsense", "unknown field"),
         ({"image": "web:1", "replica": None}, "replica", 'did you mean "replicas"'),
-        ({"image": "web:1", "build": None}, "build", "not built here"),
+        ({"image": "web:1", "build": None}, "build", "not supported here"),
         ({"image": "web:1", "healthcheck": {"paht": None}}, "healthcheck.paht", 'did you mean "path"'),
         ({"image": "web:1", "eureka": {"ulr": None}}, "eureka.ulr", 'did you mean "url"'),
-        ({"image": "web:1", "profiles": {"p": {"nonsense": None}}}, "profiles.p.nonsense", "not a field"),
-        ({"image": "web:1", "profiles": {"p": {"profiles": None}}}, "profiles.p.profiles", "not a field"),
+        ({"image": "web:1", "profiles": {"p": {"nonsense": None}}}, "profiles.p.nonsense", "unknown field"),
+        ({"image": "web:1", "profiles": {"p": {"profiles": None}}}, "profiles.p.profiles", "unknown field"),
         ({"image": "web:1", "replicas": 101}, "replicas", "100"),
         ({"image": "web:1", "replicas": "many"}, "replicas", "integer"),
         ({"image": "web 1"}, "image", "image reference"),
         ({"image": "web:1\n  bind *:1"}, "image", "image reference"),
         ({"image": "web:1", "healthcheck": {"paht": "/"}}, "healthcheck.paht", 'did you mean "path"'),
         ({"image": "web:1", "environment": "A=1"}, "environment", "dictionary"),
-        ({"image": "web:1", "routes": [{"path_prefix": "/a\r\nX: y"}]}, "routes.0.path_prefix", 'begin with "/"'),
+        ({"image": "web:1", "routes": [{"path_prefix": "/a\r\nX: y"}]}, "routes.0.path_prefix", 'start with "/"'),
         ({"image": "web:1", "volumes": ["/etc:/etc"]}, "volumes.0.source", "SLUICE_HOST_ROOTS"),
         ({"image": "web:1", "volumes": ["../etc:/etc"]}, "volumes.0.source", "absolute"),
         ({"image": "web:1", "networks": ["nowhere"]}, "networks", "nowhere"),
@@ -230,7 +230,7 @@ def test_expected_revision_zero_conflicts_with_existing_or_pending_service(desk:
         first = await desk.submit(commands.deploy(new))
         refusal = await refused(desk.submit(commands.deploy(new)))
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
-        assert "there is one" in refusal.detail and desk.row(first).status == "pending"
+        assert "it exists" in refusal.detail and desk.row(first).status == "pending"
         desk.carry_out(first, {"image": "web:1"})
         assert (await refused(desk.submit(commands.deploy(new)))).code == "revision_conflict"
 

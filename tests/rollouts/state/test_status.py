@@ -44,7 +44,7 @@ def test_every_transition_is_either_in_the_table_or_refused(old: Status, new: St
     if (old, new) in ALLOWED:
         check_transition(old, new)
     else:
-        with pytest.raises(InvalidTransition, match=f"the deployment is {old.value}"):
+        with pytest.raises(InvalidTransition, match=f"deployment is {old.value}"):
             check_transition(old, new)
 
 

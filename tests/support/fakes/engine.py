@@ -242,13 +242,13 @@ class FakeEngine:
             self.volumes |= {volume.source or "" for volume in spec.fields.volumes if volume.type == "volume"}
             if spec.id in self._occupied:
                 raise EngineError(
-                    f'A container called "{spec.id}" is there already and is not this instance; it is left alone'
+                    f'A container called "{spec.id}" already exists and is not this instance; it is left alone'
                 )
             self._refuse_mounts(spec)
             existing = self.containers.get(spec.id)
             if existing is not None and (existing.spec.service, existing.spec.hash) != (spec.service, spec.hash):
                 raise EngineError(
-                    f'A container called "{spec.id}" is there already and is not this instance (sluice.hash differ); '
+                    f'A container called "{spec.id}" already exists and is not this instance (sluice.hash differ); '
                     "it is left alone"
                 )
             if existing is not None and existing.state != "created":
@@ -278,7 +278,7 @@ class FakeEngine:
     async def enable_auto_restart(self, instance: str) -> None:
         with self._record("enable_auto_restart", instance):
             if instance not in self.containers:
-                raise EngineError(f"{instance} has gone", reason="instance_gone")
+                raise EngineError(f"{instance} was removed", reason="instance_gone")
             if not self.forgets_policies:
                 self.containers[instance].auto_restart = True
 
@@ -416,7 +416,7 @@ class FakeEngine:
 
     def _must_find(self, instance: str) -> Container:
         if instance not in self.containers:
-            raise EngineError(f"{instance} has gone", reason="instance_gone")
+            raise EngineError(f"{instance} was removed", reason="instance_gone")
         return self.containers[instance]
 
     def _refuse_start(self, container: Container) -> None:

@@ -121,7 +121,7 @@ class FakeGateway:
             routes = {route.key: other.name for other in self.services.values() for route in other.routes}
             clash = [route.key for route in service.routes if routes.get(route.key, service.name) != service.name]
             if clash:
-                raise RoutingError(f"{service.name} and {routes[clash[0]]} both want the route {''.join(clash[0])}")
+                raise RoutingError(f"{service.name} and {routes[clash[0]]} both use the route {''.join(clash[0])}")
             self.services[service.name] = service
 
     async def unpublish(self, service: str) -> None:
