@@ -49,7 +49,7 @@ CODES: dict[str, tuple[int, str]] = {
     "build_failed": (409, "build 5 of web failed (build_failed): the command returned a non-zero code: 1"),
     "revision_conflict": (409, "expected revision 3, but web is at revision 4"),
     "not_in_that_state": (409, "deployment is succeeded: pause not possible; allowed: none"),
-    "never_deployed": (409, 'no deployment of "web" has succeeded yet: deploy it first'),
+    "never_deployed": (409, 'no deployment of "web" has succeeded yet; deploy it first'),
     "no_rollback_target": (409, "no earlier revision of web has served"),
     "upgrade_in_progress": (409, "an upgrade of the gateway is in progress"),
     "last_admin_token": (409, '"admin" is the last admin token; create another one first'),
