@@ -79,7 +79,7 @@ _RESPONSES = {
 
 
 @router.post("/apply", status_code=202, responses=_RESPONSES, openapi_extra={"requestBody": _BODY})
-async def apply(
+async def apply(  # noqa: PLR0913 - query parameters
     request: Request,
     caller: Writer,
     project: Annotated[

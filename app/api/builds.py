@@ -68,7 +68,7 @@ _LOG_RESPONSE: dict[str, Any] = {
 
 
 @router.post("", status_code=202, responses=_CREATE_RESPONSES, openapi_extra={"requestBody": _BODY})
-async def build(
+async def build(  # noqa: PLR0913 - query parameters
     request: Request,
     caller: Deployer,
     service: Annotated[str, Query(max_length=200, description="service to build for")],

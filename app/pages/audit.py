@@ -21,8 +21,9 @@ router = APIRouter()
 
 @router.get("/ui/audit")
 async def audit(
-    request: Request, _viewer: PageViewer, actor: str = "", service: str = "", type: str = "", token: str = "",
-    cursor: str | None = None,
+    request: Request, _viewer: PageViewer, actor: str = "", service: str = "",
+    type: str = "",  # noqa: A002 - a query parameter
+    token: str = "", cursor: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """Show the audit events that match the filters; an invalid filter is reported beside its field."""
     sluice: AppContext = request.app.state.sluice

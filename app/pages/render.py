@@ -59,9 +59,9 @@ def fragments(names: tuple[str, ...], context: Mapping[str, Any]) -> dict[str, s
     return {name: _environment().get_template(f"fragments/{name}.html").render(context).strip() for name in names}
 
 
-def row(list: str, context: Mapping[str, Any]) -> str:
+def row(name: str, context: Mapping[str, Any]) -> str:
     """Return the HTML of one row of a live list, rendered with its own context only."""
-    return _environment().get_template(f"fragments/{list}_row.html").render(context).strip()
+    return _environment().get_template(f"fragments/{name}_row.html").render(context).strip()
 
 
 def section(name: str, html: str, look: str = "card") -> Markup:

@@ -23,7 +23,7 @@ MAX_FORM = 64 * 1024
 
 
 @router.get(SIGN_IN)
-def sign_in_page(code: str = "", next: str = HOME) -> HTMLResponse:
+def sign_in_page(code: str = "", next: str = HOME) -> HTMLResponse:  # noqa: A002 - a query parameter
     """Show the sign-in page; the page itself posts the code of a link.
 
     A client that only fetches the page, such as the link preview of a chat, does not use up the code.
@@ -32,7 +32,9 @@ def sign_in_page(code: str = "", next: str = HOME) -> HTMLResponse:
 
 
 @router.post(SIGN_IN, max_body_size=MAX_FORM)
-async def sign_in(request: Request, code: Text = "", token: Text = "", next: Text = HOME) -> Response:
+async def sign_in(
+    request: Request, code: Text = "", token: Text = "", next: Text = HOME  # noqa: A002 - a field of the form
+) -> Response:  # fmt: skip
     """Start a session for the owner of the link or token, in a cookie that scripts cannot read."""
     sluice: AppContext = request.app.state.sluice
     after = within(next)

@@ -233,10 +233,10 @@ class BuildManager:
         row.image_id, row.finished_at = result.image_id, self._clock.now()
         session.add(row)
 
-    def _append_event(self, session: Session, row: Build, type: str, message: str, by: Actor | None = None) -> None:
+    def _append_event(self, session: Session, row: Build, event_type: str, message: str, by: Actor | None = None) -> None:
         data = {"build": row.id, "image": row.image, "status": row.status, "reason": row.reason}
         who = by.columns() if by is not None else {}
-        append_event(session, self._clock.now(), type, message, service=row.service, data=data, **who)
+        append_event(session, self._clock.now(), event_type, message, service=row.service, data=data, **who)
 
     async def _update(self, id: int, **columns: object) -> None:
         def write(session: Session) -> None:

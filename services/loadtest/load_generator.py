@@ -50,6 +50,8 @@ class Workload:
     """Maximum requests in flight; the load waits when it is reached."""
     requests: int = 1_000_000
     seconds: float = 3600
+    seed: int = 1
+    """Seed of the random order of the requests."""
 
 
 class LoadGenerator:
@@ -68,7 +70,6 @@ class LoadGenerator:
         *,
         phase: str = "before",
         host: str | None = None,
-        seed: int = 1,
         version_header: str = "X-Version",
         executions: Callable[[], Awaitable[Counter[str]]] | None = None,
         on_entry: Callable[[RequestRecord], None] | None = None,
@@ -82,7 +83,7 @@ class LoadGenerator:
         self._prefix = parts.path.rstrip("/")
         self._host = host or parts.netloc.rpartition("@")[2]
         self._version_header = version_header.lower()
-        self._random = random.Random(seed)  # noqa: S311 - a mix, not a secret
+        self._random = random.Random(self.mix.seed)  # noqa: S311 - a mix, not a secret
         self._executions = executions or self.look_at_ledger
         self._idle: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -32,9 +32,9 @@ class ChangeNotifier:
         return self._event
 
 
-def append_event(session: Session, at: float, type: str, message: str = "", **fields: Any) -> Event:
+def append_event(session: Session, at: float, event_type: str, message: str = "", **fields: Any) -> Event:
     """Append an event (`deployment`, `service`, `instance`, `data`, `actor_kind`, `actor_name`, `remote`)."""
-    event = Event(at=at, type=type, message=message, **fields)
+    event = Event(at=at, type=event_type, message=message, **fields)
     session.add(event)
     return event
 

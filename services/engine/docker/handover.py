@@ -97,14 +97,14 @@ def remove_next(client: docker.APIClient, names: GatewayNames) -> None:
 
 
 def promote(client: docker.APIClient, names: GatewayNames) -> None:
-    next, present = inspect(client, names, names.next), inspect(client, names, names.present)
-    if next is None:
+    new, present = inspect(client, names, names.next), inspect(client, names, names.present)
+    if new is None:
         return
-    client.update_container(next["Id"], restart_policy=RESTART_ALWAYS)
+    client.update_container(new["Id"], restart_policy=RESTART_ALWAYS)
     if present is not None:
         client.update_container(present["Id"], restart_policy=RESTART_NEVER)
         client.rename(present["Id"], names.predecessor(present["Id"]))
-    client.rename(next["Id"], names.present)
+    client.rename(new["Id"], names.present)
 
 
 def drain(client: docker.APIClient, names: GatewayNames, id: str) -> None:

@@ -83,10 +83,6 @@ def _record_readiness(tx: ServiceTransaction, row: Instance, container: Containe
 def _record_death(tx: ServiceTransaction, row: Instance, container: ContainerView) -> None:
     how = " (out of memory)" if container.oom_killed else ""
     text = f"{row.id} exited with code {container.exit_code}{how}"
-    changes = {
-        "container_id": container.container_id,
-        "exit_code": container.exit_code,
-        "oom_killed": container.oom_killed,
-        "ready_at": None,
-    }
-    tx.writer.set_instance_status(tx.session, row, row.status, text, tx.deployment_id, changes, event="instance_exited")
+    row.container_id, row.ready_at = container.container_id, None
+    row.exit_code, row.oom_killed = container.exit_code, container.oom_killed
+    tx.writer.record_instance_event(tx.session, row, "instance_exited", text, tx.deployment_id)

@@ -160,9 +160,9 @@ class StateWriter:
 
     def set_instance_status(
         self, session: Session, row: Instance, status: str, message: str, deployment: int | None,
-        changes: Mapping[str, Any] = MappingProxyType({}), *, event: str | None = None, died: bool = False,
+        changes: Mapping[str, Any] = MappingProxyType({}), *, died: bool = False,
     ) -> None:  # fmt: skip
-        """Write an instance's status with its event, `instance_<status>` unless `event` names it.
+        """Write an instance's status with its event `instance_<status>`.
 
         The status of an instance that failed stays `failed`, even if other events follow. `changes` are other columns to
         set. `died` marks the one event that counts as a crash of the instance (crash_history.py).
@@ -171,16 +171,22 @@ class StateWriter:
             setattr(row, name, value)
         if row.status != "failed":
             row.status = status
+        self.record_instance_event(session, row, f"instance_{status}", message, deployment, died=died)
+
+    def record_instance_event(
+        self, session: Session, row: Instance, event_type: str, message: str, deployment: int | None, *, died: bool = False,
+    ) -> None:  # fmt: skip
+        """Write an instance's row with an event; its status stays."""
         session.add(row)
         self.writes += 1
         append_event(
-            session, self.clock.now(), event or f"instance_{status}", message, deployment=deployment, service=row.service,
+            session, self.clock.now(), event_type, message, deployment=deployment, service=row.service,
             instance=row.id,
             data={"revision": row.revision, "slot": row.slot, "status": row.status, **({"died": True} if died else {})},
         )  # fmt: skip
 
     def record_event(
-        self, session: Session, type: str, message: str, *, deployment: Deployment, data: dict[str, Any],
+        self, session: Session, event_type: str, message: str, *, deployment: Deployment, data: dict[str, Any],
         actor: Actor | None = None,
     ) -> Event:  # fmt: skip
         """Append an event of the deployment; with an actor, the event is part of the audit too."""
@@ -188,7 +194,7 @@ class StateWriter:
         self.writes += 1
         full = {"status": deployment.status, **data}
         return append_event(
-            session, self.clock.now(), str(type), message, deployment=deployment.id, service=deployment.service,
+            session, self.clock.now(), str(event_type), message, deployment=deployment.id, service=deployment.service,
             data=full, **who,
         )  # fmt: skip
 
