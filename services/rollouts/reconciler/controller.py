@@ -162,7 +162,7 @@ class Controller:
                     return
                 delay = state.requeue_after(result)
             except LeaseLost:
-                log.error("a newer run of Sluice owns this data; this one stops", service=name)
+                log.error("a newer process of Sluice owns this data; the worker ends", service=name)
                 return
             except (EngineError, RoutingError):
                 delay = state.backoff.next()  # the observer has reported the error

@@ -71,7 +71,8 @@ class OperationRunner:
                 state.router_errors.record(operation.key, self._ports.clock.now(), error)
             await asyncio.sleep(state.backoff.next())
         except LeaseLost:
-            log.error("a newer run of Sluice holds this data; the operation ends", service=service, operation=operation.key)
+            text = "a newer process of Sluice owns this data; the operation ends"
+            log.error(text, service=service, operation=operation.key)
             await asyncio.sleep(state.backoff.longest)
         except Exception:
             log.exception("operation failed", service=service, operation=operation.key)

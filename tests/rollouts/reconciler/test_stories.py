@@ -224,6 +224,19 @@ def test_worker_of_deployment_leased_by_newer_process_ends(tell: Tell) -> None:
     tell(story)
 
 
+def test_pending_deployment_leased_by_newer_process_is_not_activated(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        first = await simulation.deploy("web:slow")
+        second = await simulation.deploy("web:2", on_conflict="queue")
+        with simulation.store.write_session() as session:
+            session.get_one(Deployment, second).run = 99
+        await until(simulation, first, "succeeded")
+        await asyncio.sleep(60)
+        assert deployment(simulation, second).status == "pending"
+
+    tell(story)
+
+
 def _unfit(simulation: ControllerSimulation) -> RoutedService:
     """Let the gateway keep another configuration of the service at the next start of Sluice; return it.
 
