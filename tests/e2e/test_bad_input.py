@@ -6,7 +6,6 @@ No case ends in a 500 or reaches the engine or the gateway.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,7 +153,10 @@ GET /ui/services/%00
 
 
 class Untouched:
-    """State that a refused request must not change: containers, the gateway's files, the history."""
+    """State that a refused request must not change: containers, the gateway's files, the history.
+
+    Hidden files of the gateway exist only while others are being replaced.
+    """
 
     def __init__(self, fixture: ServiceFixture) -> None:
         self._stage = fixture
@@ -163,15 +165,12 @@ class Untouched:
     async def look(self) -> tuple[Any, ...]:
         fixture = self._stage
         listed = await fixture.docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={fixture.sluice.name}")
-        files = {path.name: _content(path) for path in sorted(self._files.iterdir()) if path.is_file()}
+        names = sorted(path.name for path in self._files.iterdir() if not path.name.startswith("."))
+        files = {name: (self._files / name).read_bytes() for name in names if (self._files / name).is_file()}
         newest = (await fixture.get("/deployments", limit=1))["items"]
         services = (await fixture.get("/services", limit=200))["items"]
-        names = sorted(each["name"] for each in services)
-        return sorted(listed.split()), files, newest[0]["id"] if newest else 0, names
-
-
-def _content(path: Path) -> bytes:
-    return path.read_bytes()
+        service_names = sorted(each["name"] for each in services)
+        return sorted(listed.split()), files, newest[0]["id"] if newest else 0, service_names
 
 
 async def test_bad_field_values_are_refused_with_the_name_of_the_field(fixture: ServiceFixture) -> None:
