@@ -27,6 +27,8 @@ Counted are the status line, headers, interim answers, chunk framing and trailer
 """
 CONNECT_WITHIN = 1.0
 """Seconds to connect to an address of a name that has further addresses."""
+DISCARD_WITHIN = 0.1
+"""Seconds, at most, to read a body that was not requested."""
 MAX_VALUES = 200_000
 """Maximum values in a JSON text: an empty list is two bytes on the wire and sixty in memory."""
 
@@ -60,6 +62,7 @@ class BoundedClient:
     - `max_body`: maximum bytes of a body.
     - `tls`: needed for https.
     - `outbound`: policy for URLs from a spec.
+    - `user_agent`: the User-Agent of requests whose headers have none.
     - `transport`: replaces the network in tests.
     """
 
@@ -67,11 +70,13 @@ class BoundedClient:
         self,
         max_body: int,
         *,
+        user_agent: str = "Sluice",
         tls: ssl.SSLContext | None = None,
         outbound: OutboundPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._max_body = max_body
+        self._user_agent = user_agent
         self._outbound = outbound
         self._transport = transport or _Transport(2 * max_body + MAX_HEAD, tls, outbound)
 
@@ -88,9 +93,10 @@ class BoundedClient:
         """
         if self._outbound is not None:
             self._outbound.check(url)
-        request = _request(method, url, headers or {})
+        request = _request(method, url, headers or {}, self._user_agent)
         async with asyncio.timeout(timeout), self._response(request) as response:
             if not body:
+                await self._discard_body(response)
                 return Answer(response.status_code)
             encoding = response.headers.get("content-encoding", "").strip().lower()
             if encoding not in ("", "identity"):
@@ -102,6 +108,19 @@ class BoundedClient:
                 if len(read) > self._max_body:
                     raise AnswerRefusedError(f"response is larger than {self._max_body // KIB} KiB")
             return Answer(response.status_code, bytes(read))
+
+    async def _discard_body(self, response: httpx.Response) -> None:
+        """Read a body of at most `max_body` bytes that comes within DISCARD_WITHIN seconds.
+
+        A connection that is closed with unread bytes ends with RST, which a server may report as an error.
+        """
+        read = 0
+        with suppress(TimeoutError, httpx.HTTPError, AnswerRefusedError):
+            async with asyncio.timeout(DISCARD_WITHIN):
+                async for part in response.aiter_raw():
+                    read += len(part)
+                    if read > self._max_body:
+                        return
 
     async def close(self) -> None:
         await self._transport.aclose()
@@ -116,11 +135,11 @@ class BoundedClient:
             await response.aclose()
 
 
-def _request(method: str, url: str, headers: Mapping[str, str]) -> httpx.Request:
+def _request(method: str, url: str, headers: Mapping[str, str], user_agent: str) -> httpx.Request:
     request = httpx.Request(method, url, headers=headers)
     request.headers["Accept-Encoding"] = "identity"
     request.headers["Connection"] = "close"
-    request.headers.setdefault("User-Agent", "Sluice")
+    request.headers.setdefault("User-Agent", user_agent)
     if request.url.userinfo:
         request = next(httpx.BasicAuth(request.url.username, request.url.password).auth_flow(request))
     return request

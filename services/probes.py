@@ -18,7 +18,7 @@ from services.backoff import Backoff
 from services.bounded_http import AnswerRefusedError, BoundedClient
 from services.clock import Clock
 from services.masking import Mask, log_mask
-from services.spec import Healthcheck
+from services.spec import HEALTHCHECK_USER_AGENT, Healthcheck
 
 FIRST_INTERVAL = 0.05
 GROWTH = 1.15
@@ -83,7 +83,7 @@ class Prober:
         self._last: dict[str, ProbeResult] = {}
         self._masks: dict[str, Mask] = {}
         """Instance id → the mask of the instance's spec, made at the first error of a probe."""
-        self._client = BoundedClient(MAX_BODY)
+        self._client = BoundedClient(MAX_BODY, user_agent=HEALTHCHECK_USER_AGENT)
 
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)

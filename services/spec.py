@@ -104,6 +104,10 @@ class Route(_Part):
         return self.host or "*", self.path_prefix.rstrip("/") + "/"
 
 
+HEALTHCHECK_USER_AGENT = "sluice-healthcheck"
+"""User-Agent of the health checks of Sluice and of the gateway, unless `headers` has another one."""
+
+
 class Healthcheck(_Part):
     """The readiness check of an instance: HTTP (the default), `tcp`, the container's own `test`, or none."""
 

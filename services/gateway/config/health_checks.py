@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from services.gateway.config.model import RUN_DIRECTORY
 from services.routing.port import Endpoint
-from services.spec import Healthcheck
+from services.spec import HEALTHCHECK_USER_AGENT, Healthcheck
 
 SuccessRule = Literal["connects", "below_500", "succeeds"]
 _MILDEST_FIRST: Final[tuple[SuccessRule, ...]] = ("connects", "below_500", "succeeds")
@@ -56,10 +56,13 @@ def is_stricter(present: CheckPolicy, desired: CheckPolicy) -> bool:
 
 
 def check_lines(policy: CheckPolicy) -> list[str]:
-    """Return the backend's lines that configure the checks of its instances."""
+    """Return the backend's lines that configure the checks of its instances.
+
+    `linger`: a check ends with FIN. HAProxy would send RST, which applications report as an error.
+    """
     lines = [f"    timeout check {int(policy.timeout * 1000)}ms"]
     if policy.success_rule == "connects":
-        return lines
+        return [*lines, "    option tcp-check", "    tcp-check connect linger"]
     request = f"srv_name,map({RUN_DIRECTORY}/checks.map)"
     send = f"    http-check send meth GET uri-lf %[{request},field(2,|)] ver HTTP/1.1"
     configured = {name.lower() for name in policy.headers}
@@ -67,10 +70,14 @@ def check_lines(policy: CheckPolicy) -> list[str]:
         send += f" hdr Host %[{request},field(1,|)]"
     if "connection" not in configured:
         send += " hdr Connection close"
+    if "user-agent" not in configured:
+        send += f" hdr User-Agent {HEALTHCHECK_USER_AGENT}"
     for name in policy.headers:
-        send += f" hdr {name} %[srv_name,concat(/{name}),map({RUN_DIRECTORY}/headers.map)]"
+        # An instance of another revision may not configure the header.
+        default = f",{HEALTHCHECK_USER_AGENT}" if name.lower() == "user-agent" else ""
+        send += f" hdr {name} %[srv_name,concat(/{name}),map({RUN_DIRECTORY}/headers.map{default})]"
     expect = "200-399" if policy.success_rule == "succeeds" else "100-499"
-    return [*lines, "    option httpchk", send, f"    http-check expect status {expect}"]
+    return [*lines, "    option httpchk", "    http-check connect linger", send, f"    http-check expect status {expect}"]
 
 
 def check_map(endpoint: Endpoint) -> dict[str, str]:

@@ -120,7 +120,7 @@ def render(settings: GatewaySettings, backends: Iterable[BackendConfig]) -> Hapr
     needed = [backend.features for backend in by_service.values()]
     features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
     fixed = [*defaults_sections(settings), *frontends(settings, features, internal, linked), *fallback_sections()]
-    structures = [f"{backend.structure} {backend.check_policy}" for backend in by_service.values()]
+    structures = [backend.structure + _digest(check_lines(backend.check_policy)) for backend in by_service.values()]
     shape = _digest([*global_section(settings, ""), *fixed, *structures, STRIP_COOKIES])
     lines = [*global_section(settings, shape), *fixed, *(line for backend in by_service.values() for line in backend.lines)]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}

@@ -93,7 +93,7 @@ def test_config_contains_only_known_lines(wanted: list[DesiredBackend]) -> None:
     known = re.compile(
         r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
         r"|    (log|maxconn|user|group|hard-stop-after|noreuseport|stats|lua-load|set-var|mode|no log|option|timeout|retries"
-        r"|retry-on|balance|http-error|http-request|http-response|http-check|tcp-request|bind|use_backend|default_backend"
+        r"|retry-on|balance|http-error|http-request|http-response|http-check|tcp-check|tcp-request|bind|use_backend|default_backend"
         r"|server|stick-table)\b.*)"
     )
     for line in made.config.split("\n"):
@@ -192,6 +192,20 @@ def test_least_strict_health_check_applies_to_the_whole_backend() -> None:
     assert least_strict_policy([strict, Healthcheck(disable=True)]).success_rule == "succeeds"
     assert is_stricter(least_strict_policy([strict]), least_strict_policy([mild]))
     assert not is_stricter(least_strict_policy([mild]), least_strict_policy([strict]))
+
+
+def test_own_user_agent_of_one_revision_leaves_the_default_to_the_others() -> None:
+    own, plain = Healthcheck(path="/", headers={"user-agent": "probe/1"}), Healthcheck(path="/")
+    members = {
+        f"web-r{n}-1": Endpoint(f"web-r{n}-1", "web", f"10.203.0.{n}", 80, "c@t", check)
+        for n, check in enumerate([own, plain], start=1)
+    }
+    made = rendered([DesiredBackend(RoutedService("web", 80, 20001), members)])
+    sends = [line for line in made.config.split("\n") if "http-check send" in line]
+    assert [re.findall(r"hdr user-agent (\S+)", line, re.IGNORECASE) for line in sends] == [
+        ["%[srv_name,concat(/user-agent),map(/run/gateway/headers.map,sluice-healthcheck)]"]
+    ]
+    assert made.maps["headers"] == {"web-r1-1/user-agent": "probe/1"}
 
 
 def test_server_line_contains_all_options_of_a_dynamic_server() -> None:

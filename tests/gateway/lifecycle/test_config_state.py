@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.config import render
+from services.gateway.config import health_checks, render
 from services.gateway.haproxy import HaproxyRouter
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.loadtest.http1_client import Connection, request
@@ -55,6 +55,25 @@ async def test_gateway_is_adopted_by_a_new_sluice_without_a_reload(fixture: Gate
         instance.release.set()
     assert (await asking).status == 200
     await again.close()
+
+
+async def test_sluice_with_another_rendering_reloads_the_gateway_and_loses_nothing(
+    fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [instance] = await fixture.serve(service(), 1)
+    worker = await pid(fixture)
+    asking = asyncio.create_task(fixture.ask("/web/wait"))
+    await until(lambda: busy(fixture))
+    monkeypatch.setattr(health_checks, "HEALTHCHECK_USER_AGENT", "another-healthcheck")
+    upgraded = HaproxyRouter(fixture.directory)
+    await upgraded.configure(fixture.settings)
+    await upgraded.restore([service()], [instance.endpoint()])
+    assert "another-healthcheck" in (fixture.directory / "haproxy.cfg").read_text()
+    assert await pid(fixture) != worker
+    assert (await fixture.ask("/web/")).status == 200
+    instance.release.set()
+    assert (await asking).status == 200
+    await upgraded.close()
 
 
 async def test_query_of_a_missing_worker_always_gets_the_same_error(fixture: GatewayFixture) -> None:
