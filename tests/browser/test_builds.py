@@ -87,7 +87,7 @@ def test_build_appears_on_the_page_of_its_service_and_is_cancelled_by_keyboard(
     page.get_by_role("button", name=f"Cancel build {number}").press("Enter")
     page.wait_for_url(f"**/ui/builds/{number}")
     expect(page.locator(".head .pill")).to_have_text("failed")
-    expect(page.get_by_text("Cancelled")).to_be_visible()
+    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
 
 
 def test_build_log_resumes_after_an_interruption(
