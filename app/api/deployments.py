@@ -69,9 +69,9 @@ async def deploy(
     key: IdempotencyKey = None,
     auth: RegistryAuth = None,
 ) -> Response:
-    """Bring a service to a spec.
+    """Deploy a service.
 
-    The body's fields are merged over the present spec, or replace it (`mode: "replace"`).
+    The body's fields are merged into the current spec, or replace it (`mode: "replace"`).
     """
     body = await read_object(request)
     deploy_request = _parse_request(body)

@@ -73,7 +73,7 @@ async def doctor(request: Request, _reader: Reader) -> Response:
     openapi_extra=documented(UpgradeBody, required=False, when_outdated={}, always={"force": True}),
 )  # fmt: skip
 async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
-    """Replace the gateway's container by one with the present image and settings.
+    """Replace the gateway's container by one with the current image and settings.
 
     The new container takes over the listening sockets. The old one finishes its requests, for up to an hour, and is
     removed. The response comes when the new one serves. A deployment in progress continues during the upgrade.

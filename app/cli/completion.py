@@ -34,7 +34,7 @@ def numbers_and_services(ctx: typer.Context, incomplete: str) -> Words:
 
 
 def instances_and_services(ctx: typer.Context, incomplete: str) -> Words:
-    """Complete service names, and the ids of the present instances."""
+    """Complete service names, and the ids of the current instances."""
 
     async def both(client: Client) -> Words:
         there = [(str(i["id"]), str(i["status"])) for i in await client.get_all("/instances")]

@@ -27,7 +27,7 @@ async def changes(
 ) -> HTMLResponse:
     """Show the changes between the revisions `from` and `to`.
 
-    The defaults are the present revision for `to` and the revision before it for `from`.
+    The defaults are the current revision for `to` and the revision before it for `from`.
     """
     sluice: AppContext = request.app.state.sluice
 

@@ -107,7 +107,7 @@ def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
 
 
 def present_revision(row: Revision, *, present: int | None) -> dict[str, Any]:
-    """Return the document of a revision; `present` is the number of the service's present revision."""
+    """Return the document of a revision; `present` is the number of the service's current revision."""
     return {
         "service": row.service,
         "number": row.number,
@@ -271,7 +271,7 @@ def _service(
 
 
 def _standing_warnings(revision: Revision | None) -> list[dict[str, str]]:
-    """Return the warnings that hold as long as the present revision does."""
+    """Return the warnings that hold as long as the current revision does."""
     if revision is None or not revision.healthcheck.get("any_below_500"):
         return []
     text = "no healthcheck configured: any answer below 500 on / counts as healthy"
@@ -303,7 +303,7 @@ def _url(effective: Mapping[str, Any], presenter_context: PresenterContext) -> s
 
 
 def _present(session: Session, query: SelectOfScalar[Revision], services: Iterable[str]) -> dict[str, Revision]:
-    """Return service → its present revision, with the columns of `query`."""
+    """Return service → its current revision, with the columns of `query`."""
     return {row.service: row for row in session.exec(query, params={"services": list(services)})}
 
 

@@ -127,10 +127,10 @@ class InfrastructureEngine(Protocol):
         """Return the gateway's container, None if there is none of this Sluice."""
 
     async def inspect_gateways(self, spec: GatewaySpec) -> Gateways:
-        """Return all gateway containers, also during an upgrade. Only the present one's `outdated` is set."""
+        """Return all gateway containers, also during an upgrade. Only the current one's `outdated` is set."""
 
     async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
-        """Start a new gateway that receives the listening sockets of the present one.
+        """Start a new gateway that receives the listening sockets of the current one.
 
         `sockets` is the path of their UNIX socket inside the container. The engine does not restart the new gateway.
         One that exists already is removed first.
@@ -143,10 +143,10 @@ class InfrastructureEngine(Protocol):
         """Remove the new gateway, regardless of its state."""
 
     async def promote_next_gateway(self) -> None:
-        """Make the new gateway the present one and the present one a predecessor.
+        """Make the new gateway the current one and the current one a predecessor.
 
         From then on the engine restarts the new one and no longer the old one. Both are renamed: the new one gets the
-        present one's name.
+        current one's name.
         """
 
     async def drain_gateway(self, id: str) -> None:

@@ -171,7 +171,7 @@ class Engine(Protocol):
         """Pull an image with the operator's credentials, or with `auth`.
 
         `auth` is the text of an X-Registry-Auth header. If the pull fails and the image is present already, return
-        the present one. Otherwise raise EngineError `image_pull_failed`.
+        the current one. Otherwise raise EngineError `image_pull_failed`.
         """
 
     async def find_image(self, reference: str) -> ImageInfo | None:

@@ -68,7 +68,7 @@ class HaproxyRouter:
 
     @property
     def bridge_port(self) -> int | None:
-        """A port on the bridge's address at which the present worker answers; None if it has none."""
+        """A port on the bridge's address at which the current worker answers; None if it has none."""
         loaded = self._reloader.loaded
         return min((each.service.internal_port for each in loaded.backends.values()), default=None) if loaded else None
 

@@ -34,7 +34,7 @@ class GatewayProcess(Protocol):
     def takeovers(self) -> OldGateways: ...
 
     async def configure(self, settings: GatewaySettings) -> None:
-        """Write the first file and maps, unless the present ones fit the settings."""
+        """Write the first file and maps, unless the current ones fit the settings."""
 
     def drop_unbindable(self) -> list[str]:
         """Remove the services whose ports other processes use from the files, for a gateway that cannot start.

@@ -62,9 +62,9 @@ def write_samples(session: Session, at: int, increases: Mapping[CountKey, int]) 
 
 
 def present_revisions(session: Session) -> dict[tuple[str, int], int]:
-    """Return (service, revision in which an instance was created) → the service's present revision.
+    """Return (service, revision in which an instance was created) → the service's current revision.
 
-    Only other revisions whose instances belong to the present revision as well are included. docs/api.md shows `traffic` by
+    Only other revisions whose instances belong to the current revision as well are included. docs/api.md shows `traffic` by
     the same rule.
     """
     created_in, present = aliased(Revision), aliased(Revision)

@@ -34,7 +34,7 @@ class TrafficSampler:
     def totals(self) -> dict[tuple[str, int], Counter[CountKey]]:
         """Counts by service and revision since this Sluice began to count.
 
-        The revision is the service's present one if the instance belongs to it.
+        The revision is the service's current one if the instance belongs to it.
         """
         return {key: counts for key, (_, counts) in self._totals.items()}
 

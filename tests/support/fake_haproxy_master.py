@@ -29,7 +29,7 @@ class FakeMaster:
         self._digest = ""
 
     async def start(self) -> None:
-        """Load the present file, as a container that starts does."""
+        """Load the current file, as a container that starts does."""
         found = re.search(r"set-var proc\.shape str\((\w+)\)", (self.directory / "haproxy.cfg").read_text())
         self._digest = found[1] if found else ""
 

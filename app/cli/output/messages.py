@@ -46,7 +46,7 @@ def paused_by_failure(deployment: Document) -> bool:
 def format_event(event: Event, deployment: Document) -> str | None:
     """Return the line for `event`, None if it needs none.
 
-    `deployment` is the present state, which has the in-flight counts. Further lines of a message are indented: they are
+    `deployment` is the current state, which has the in-flight counts. Further lines of a message are indented: they are
     the engine's or an instance's, and must not look like another event.
     """
     if event.type in TERMINAL or event.type in _COUNTED:

@@ -45,7 +45,7 @@ class Images:
         self._silent_until: dict[str, float] = {}
 
     def pull(self, client: docker.APIClient, reference: str, auth: str | None) -> ImageInfo:
-        """Pull an image. Blocks. If the pull fails and the image is present, return the present one.
+        """Pull an image. Blocks. If the pull fails and the image is present, return the current one.
 
         Raises EngineError `image_pull_failed` if there is no image to use.
         """

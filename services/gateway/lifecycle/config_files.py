@@ -23,7 +23,7 @@ _NOTE = "#: "
 _ANY_SUBNET = "0.0.0.0/0"
 """Subnet for files of a version that had no such setting.
 
-The present settings differ from it, so such files are written again.
+The current settings differ from it, so such files are written again.
 """
 _SETTINGS = TypeAdapter(GatewaySettings)
 _SERVICE = TypeAdapter(RoutedService)
@@ -67,7 +67,7 @@ class ConfigFiles:
             raise _not_written(error) from error
 
     def read(self) -> tuple[GatewaySettings, list[DesiredBackend]] | None:
-        """Return the input of the present file; None if there is none or if Sluice did not write it."""
+        """Return the input of the current file; None if there is none or if Sluice did not write it."""
         try:
             lines = self.config.read_text().splitlines()
             first, *rest = [json.loads(line.removeprefix(_NOTE)) for line in lines if line.startswith(_NOTE)]
@@ -118,7 +118,7 @@ class ConfigFiles:
         return note
 
     def _replace(self, files: Mapping[str, str]) -> None:
-        """Write all files beside the present ones, then rename them in order: a full disk changes none of them."""
+        """Write all files beside the current ones, then rename them in order: a full disk changes none of them."""
         try:
             for name, text in files.items():
                 descriptor = os.open(self._new(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -74,7 +74,7 @@ class ConfigState:
         return adopted
 
     def render(self, backends: Mapping[str, DesiredBackend], settings: GatewaySettings | None = None) -> HaproxyConfig:
-        """Render these backends, with the present settings by default. Raises RoutingError if they conflict."""
+        """Render these backends, with the current settings by default. Raises RoutingError if they conflict."""
         try:
             return render(settings or self.settings, map(self._render, backends.values()))
         except ValueError as error:
@@ -86,7 +86,7 @@ class ConfigState:
         return self._render(backend) if backend is not None else None
 
     def backend_for(self, service: RoutedService) -> DesiredBackend:
-        """Return a backend with these settings of the service and its present endpoints."""
+        """Return a backend with these settings of the service and its current endpoints."""
         present = self._desired.get(service.name)
         return DesiredBackend(service, present.endpoints if present else {})
 
@@ -123,7 +123,7 @@ class ConfigState:
 
     @contextmanager
     def checkpoint(self) -> Iterator[Callable[[], None]]:
-        """Yield a function that restores the present backends, settings and files. Raises RoutingError, as it does."""
+        """Yield a function that restores the current backends, settings and files. Raises RoutingError, as it does."""
         desired, settings = self._desired, self._settings
         with self._files.checkpoint() as restore_files:
 

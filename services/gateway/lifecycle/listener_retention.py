@@ -85,7 +85,7 @@ class ListenerRetention:
             self._watcher.start()
 
     def set_binds(self, binds: frozenset[Bind]) -> None:
-        """Limit retention to `binds`, the only ones on which the present worker listens.
+        """Limit retention to `binds`, the only ones on which the current worker listens.
 
         Copies for other binds are closed; copies for new binds will be fetched.
         """

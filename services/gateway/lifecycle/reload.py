@@ -40,7 +40,7 @@ class Reloader:
     def __init__(self, config: ConfigState, api: RuntimeApi, counters: Counters, retention: ListenerRetention) -> None:
         self.lock = ReadWriteLock()
         self.loaded: HaproxyConfig | None = None
-        """Configuration that the present worker has loaded, as far as only a reload can change it; None if not known."""
+        """Configuration that the current worker has loaded, as far as only a reload can change it; None if not known."""
         self._config = config
         self._api = api
         self._counters = counters
@@ -112,23 +112,23 @@ class Reloader:
         return [change.service for change in self._pending.values() if change.service is not None]
 
     def can_apply_live(self, backend: BackendConfig) -> bool:
-        """Return whether the present worker can apply `backend` without a reload."""
+        """Return whether the current worker can apply `backend` without a reload."""
         return self.loaded is not None and self.loaded.can_apply_live(backend)
 
     async def is_loaded(self) -> bool:
-        """Return whether the present worker has loaded the configuration in `loaded`.
+        """Return whether the current worker has loaded the configuration in `loaded`.
 
         A container that was restarted has loaded the latest file instead.
         """
         return self.loaded is not None and await self.loaded_digest() == self.loaded.shape
 
     async def loaded_digest(self) -> str:
-        """Return the digest of the file that the present worker has loaded. Raises RoutingError."""
+        """Return the digest of the file that the current worker has loaded. Raises RoutingError."""
         found = re.search(r"value=<(\w+)>", await self._api.query("get var proc.shape"))
         return found[1] if found else ""
 
     def mark_loaded(self, rendered: HaproxyConfig) -> None:
-        """Record the configuration that the present worker has loaded."""
+        """Record the configuration that the current worker has loaded."""
         self.loaded, self._binds, self._knows_binds = rendered, rendered.binds, True
         self._retention.set_binds(rendered.binds)
 

@@ -1,4 +1,4 @@
-"""HAProxy's counters of answers, read from the present worker.
+"""HAProxy's counters of answers, read from the current worker.
 
 A replaced worker does not show its counters any more.
 """
@@ -46,7 +46,7 @@ class Counters:
         return combine_counts(increases, self._gateway_errors) if increases is not None else None
 
     async def before_reload(self) -> None:
-        """Take a last sample of the present worker, which is about to be replaced.
+        """Take a last sample of the current worker, which is about to be replaced.
 
         Its later answers are not counted.
         """

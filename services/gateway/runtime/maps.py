@@ -34,16 +34,16 @@ class Maps:
         self._workers = workers
 
     async def entries(self, name: str) -> dict[str, str]:
-        """Return the entries of a map in the present worker; empty if the worker never read the map."""
+        """Return the entries of a map in the current worker; empty if the worker never read the map."""
         return await self._read(name, CURRENT) or {}
 
     async def replace_all(self, maps: Mapping[str, Mapping[str, str]]) -> None:
-        """Make the present worker's maps equal to `maps`."""
+        """Make the current worker's maps equal to `maps`."""
         for name in MAPS:
             await self._apply(MapChange(name, maps[name]))
 
     async def update(self, before: BackendConfig | None, after: BackendConfig | None, *, verify_all: bool = False) -> None:
-        """Change one service's entries in every worker; only the present worker must succeed.
+        """Change one service's entries in every worker; only the current worker must succeed.
 
         Replaced workers route by maps as well. `verify_all` verifies every entry of `after`, not only those that differ.
         """

@@ -15,7 +15,7 @@ CURRENT = "@1"
 """Address of the worker that takes new connections.
 
 `@!<pid>` addresses any worker, including replaced ones; the empty string addresses the master. The name of another master's
-socket before it (`leaving-3f2a.sock@!14`) addresses that master instead of the present one.
+socket before it (`leaving-3f2a.sock@!14`) addresses that master instead of the current one.
 """
 COMMAND_TIMEOUT = 5.0
 """Seconds until a command without an answer fails."""
@@ -88,7 +88,7 @@ class RuntimeApi:
         return {service: int(number) for service, _, number in (line.partition(" ") for line in lines) if number}
 
     async def wait_for_exit(self, within: float) -> bool:
-        """Return True if the present master ends, restarts itself or is absent; False after `within` seconds."""
+        """Return True if the current master ends, restarts itself or is absent; False after `within` seconds."""
         try:
             async with asyncio.timeout(within):
                 reader, writer = await asyncio.open_unix_connection(self._socket)

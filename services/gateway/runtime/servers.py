@@ -1,4 +1,4 @@
-"""Changes to the servers of HAProxy's present worker, each verified by reading it back."""
+"""Changes to the servers of HAProxy's current worker, each verified by reading it back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ABSENT = ("No such server.", "No such backend.")
 
 
 class Servers:
-    """Servers of the present worker; all methods are idempotent and raise RoutingError."""
+    """Servers of the current worker; all methods are idempotent and raise RoutingError."""
 
     def __init__(self, api: RuntimeApi, counters: Counters) -> None:
         self._api = api

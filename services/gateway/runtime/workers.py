@@ -33,14 +33,14 @@ _PROC = re.compile(r"(\d+)\s+(master|worker)\s+(\d+)\s.*?(\d+)d(\d+)h(\d+)m(\d+)
 class Worker:
     """A worker of HAProxy.
 
-    `uptime` is in seconds. `replaced_for`: seconds since a newer worker took over; None for the present worker.
+    `uptime` is in seconds. `replaced_for`: seconds since a newer worker took over; None for the current worker.
     """
 
     pid: int
     uptime: float
     replaced_for: float | None = None
     master: str = ""
-    """Name of its master's socket, if that is not the present master."""
+    """Name of its master's socket, if that is not the current master."""
 
     @property
     def address(self) -> str:
@@ -96,7 +96,7 @@ class Workers:
         self._running: asyncio.Task[list[WorkerServers]] | None = None
 
     async def all(self) -> list[Worker]:
-        """Return the workers, including those of old gateways; the present worker is first."""
+        """Return the workers, including those of old gateways; the current worker is first."""
         workers = parse_proc(await self._api.query("show proc", ""))
         for old in self._takeovers.old_gateways():
             with suppress(OldMasterGone):
@@ -104,7 +104,7 @@ class Workers:
         return workers
 
     async def read_servers(self, service: str) -> list[WorkerServers]:
-        """Return every worker's servers, the present worker's first.
+        """Return every worker's servers, the current worker's first.
 
         The caller must not hold `lock`, because the pass acquires it. Raises RoutingError.
         """
@@ -158,7 +158,7 @@ def parse_proc(answer: str) -> list[Worker]:
 def workers_of(old: OldGateway, answer: str) -> list[Worker]:
     """Parse `show proc` of an old gateway.
 
-    None of its workers is the present one. Until the old gateway is asked to drain, they may still take requests.
+    None of its workers is the current one. Until the old gateway is asked to drain, they may still take requests.
     """
     uptimes, draining_for = _uptimes(answer), old.draining_for or 0.0
     return [

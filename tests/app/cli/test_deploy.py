@@ -140,10 +140,10 @@ def test_refusal_with_json_prints_the_problem_document(sluice: Sluice) -> None:
 
 
 def test_revision_conflict_exits_1(stub: Stub, sluice: Sluice) -> None:
-    stub.problem = (409, problem(409, "revision_conflict", "the present revision is 4, not 3"))
+    stub.problem = (409, problem(409, "revision_conflict", "the current revision is 4, not 3"))
     result = sluice(*DEPLOY, "--expected-revision", "3")
     assert result.exit_code == 1
-    assert "the present revision is 4, not 3" in result.stderr
+    assert "the current revision is 4, not 3" in result.stderr
     assert "sluice status" in result.stderr
 
 

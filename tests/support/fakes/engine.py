@@ -272,7 +272,9 @@ class FakeEngine:
             path = volume.host_path
             link = next((link for link in self.links if f"{path}/".startswith(f"{link}/")), None)
             if volume.type == "bind" and (link is not None or path in self.missing):
-                why = "No such file or directory" if link is None else f"is a symbolic link to {self.links[link]}{path[len(link) :]}"
+                why = "No such file or directory"
+                if link is not None:
+                    why = f"is a symbolic link to {self.links[link]}{path[len(link) :]}"
                 raise EngineError(f"The host path {path} is not mounted: it {why}", reason="mount_refused")
 
     async def enable_auto_restart(self, instance: str) -> None:

@@ -42,7 +42,7 @@ class FakeGateway:
     """Fake of services.routing.port.Router.
 
     Controls: `fail_next`, `silent`, `unfit`, `before`, `busy`, `sicken`, `reload`, `restart`. The calls
-    received are in `calls`, the state in `workers` (the present one first), `services` and `cuts`.
+    received are in `calls`, the state in `workers` (the current one first), `services` and `cuts`.
     """
 
     def __init__(self, clock: Clock, *, name: str = "gateway") -> None:
@@ -84,7 +84,7 @@ class FakeGateway:
         self._bury()
 
     def sicken(self, instance: str, *, healthy: bool = False) -> None:
-        """Set the result of the present worker's own health checks."""
+        """Set the result of the current worker's own health checks."""
         self.present.servers[instance].healthy = healthy
 
     def reload(self, *, idle_clients: bool = False) -> None:
