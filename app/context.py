@@ -14,7 +14,7 @@ from app.settings import Settings
 from services.auth.access import AuthService
 from services.builds.manager import BuildManager
 from services.clock import Clock
-from services.control_metrics import Metrics
+from services.control_metrics.metrics import Metrics
 from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import Engine
 from services.engine.usage_sampler import UsageSampler

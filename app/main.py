@@ -28,7 +28,7 @@ from services.auth.access import AuthService
 from services.auth.tokens import TokenKey, write_secret
 from services.builds.manager import BuildManager, BuildSettings
 from services.clock import Clock, SystemClock
-from services.control_metrics import Metrics
+from services.control_metrics.metrics import Metrics
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.infrastructure import DockerInfrastructure
 from services.engine.infrastructure_port import HOST_SOCKET_ENV
@@ -55,7 +55,6 @@ from services.routing.port import Router
 from services.store.database import Store
 from services.store.events import ChangeNotifier
 from services.store.open import open_store
-from services.traffic_metrics.prometheus import TrafficCollector
 from services.traffic_metrics.sampler import TrafficSampler
 
 log = structlog.get_logger(__name__)
@@ -157,8 +156,6 @@ def wire(
     routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), external_eureka)]
     ports = Ports(store, clock, docker, routers)
     controller = Controller(ports, notifier, runtime_status, readiness, credentials, rules, crash_points)
-    metrics, traffic_sampler = Metrics(), TrafficSampler(store, clock, gateway)
-    metrics.registry.register(TrafficCollector(traffic_sampler))
     return AppContext(
         settings=settings,
         store=store,
@@ -173,8 +170,8 @@ def wire(
         dry_run=DryRun(store, clock, docker, routers, rules),
         controller=controller,
         auth=AuthService(store, clock, TokenKey.of(settings.data)),
-        metrics=metrics,
-        traffic_sampler=traffic_sampler,
+        metrics=Metrics(VERSION),
+        traffic_sampler=TrafficSampler(store, clock, gateway),
         registry=registry,
         external_eureka=external_eureka,
         build_manager=BuildManager(store, clock, docker, notifier, _build_settings(settings)),

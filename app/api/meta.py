@@ -19,6 +19,7 @@ from app.auth import Reader
 from app.context import AppContext
 from app.problems import Problem, declared
 from app.version import VERSION as SLUICE_VERSION
+from services.control_metrics.metrics import Readings
 
 router = APIRouter(tags=["meta"])
 PART_TIMEOUT_SECONDS = 2.0
@@ -74,10 +75,14 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request, _reader: Reader) -> Response:
     """Show the metrics for Prometheus."""
     sluice = app_context(request)
-    reconciles, run = sluice.controller.reconciles, sluice.store.run
-    text = await sluice.store.read(
-        lambda session: sluice.metrics.render(session, sluice.runtime_status, sluice.readiness, reconciles, run)
+    readings = Readings(
+        in_flight=sluice.runtime_status.in_flight_by_service(),
+        not_ready=sluice.readiness.not_ready(),
+        reconciles=sluice.controller.reconciles,
+        run=sluice.store.run,
+        traffic=sluice.traffic_sampler.totals,
     )
+    text = await sluice.store.read(lambda session: sluice.metrics.render(session, readings))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

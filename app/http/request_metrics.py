@@ -37,6 +37,6 @@ class RequestMetrics:
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         metrics = scope["app"].state.sluice.metrics
-        metrics.requests.labels(scope["method"] if len(scope["method"]) < 8 else "other", route, str(status)).inc()
-        metrics.seconds.labels(route).observe(seconds)
+        metrics.api_requests.labels(scope["method"] if len(scope["method"]) < 8 else "other", route, str(status)).inc()
+        metrics.api_durations.labels(route).observe(seconds)
         log.debug("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import anyio
 import structlog
@@ -32,7 +32,7 @@ class TrafficSampler:
 
     @property
     def totals(self) -> dict[tuple[str, int], Counter[CountKey]]:
-        """Counts by service and revision since this Sluice began to count.
+        """Counts by service and revision since this Sluice began to count; the counts are never changed.
 
         The revision is the service's current one if the instance belongs to it.
         """
@@ -66,11 +66,12 @@ class TrafficSampler:
         self._count(written, now)
 
     def _count(self, increases: Counter[CountKey], now: float) -> None:
+        grouped: defaultdict[tuple[str, int], Counter[CountKey]] = defaultdict(Counter)
         for key, number in increases.items():
-            revision = key.service, key.revision
-            _, counts = self._totals.get(revision, (now, Counter[CountKey]()))
-            counts[key] += number
-            self._totals[revision] = now, counts
+            grouped[key.service, key.revision][key] += number
+        for revision, counts in grouped.items():
+            _, earlier = self._totals.get(revision, (now, Counter[CountKey]()))
+            self._totals[revision] = now, earlier + counts  # not changed in place: a scrape reads it in another thread
         self._totals = {
             key: (at, counts) for key, (at, counts) in self._totals.items() if at > now - EXPORT_RETENTION_SECONDS
         }

@@ -124,7 +124,7 @@ def metrics() -> Iterator[str]:
 
         def text() -> str:
             reported: str = made.client.get("/metrics").text
-            return reported if "sluice_requests_total{" in reported else ""
+            return reported if "sluice_gateway_requests_total{" in reported else ""
 
         for family in text_string_to_metric_families(eventually(text, "answers are counted")):
             names: dict[str, set[str]] = {}

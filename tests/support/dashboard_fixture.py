@@ -26,7 +26,7 @@ from services.auth.tokens import TokenKey
 from services.builds.build_request import BuildRequest
 from services.builds.manager import PENDING, BuildManager, BuildSettings
 from services.clock import SystemClock
-from services.control_metrics import Metrics
+from services.control_metrics.metrics import Metrics
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.readiness import Readiness
@@ -74,7 +74,7 @@ class DashboardFixture:
             dry_run=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
             controller=absent,
             auth=AuthService(store, clock, TokenKey.of(data)),
-            metrics=Metrics(),
+            metrics=Metrics("1.0"),
             traffic_sampler=absent,
             registry=Registry(clock, LeaseRepository(store)),
             external_eureka=absent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,6 +55,13 @@ class RuntimeStatus:
     def in_flight_counts(self) -> dict[str, int]:
         """Return instance id → requests in flight."""
         return dict(self._in_flight)
+
+    def in_flight_by_service(self) -> Counter[str]:
+        """Return service → requests in flight, over all its instances."""
+        counts: Counter[str] = Counter()
+        for id, count in self.in_flight_counts().items():
+            counts[_service(id)] += count
+        return counts
 
     def probe(self, instance: str) -> Mapping[str, Any] | None:
         return self._probes.get(instance)
