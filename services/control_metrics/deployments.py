@@ -19,7 +19,7 @@ from services.rollouts.state.status import TERMINAL, Status
 from services.store.readonly import select_readonly
 from services.store.tables import Deployment
 
-DURATION_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+DURATION_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 _EDGES = [*map(str, DURATION_BUCKETS), "+Inf"]
 _AFTER = (
     select_readonly(Deployment, "id", "service", "kind", "status", "started_at", "finished_at")

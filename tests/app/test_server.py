@@ -317,17 +317,17 @@ def test_metrics_count_by_route_status_and_state(served: Served) -> None:
         client.get("/services/nope")
         text = client.get("/metrics").text
     for line in (
-        'sluice_http_requests_total{method="POST",route="/deployments",status="202"} 1.0',
-        'sluice_http_requests_total{method="GET",route="/services/{name}",status="404"} 1.0',
-        'sluice_deployments{kind="deploy",status="succeeded"} 1.0',
-        'sluice_deployments{kind="remove",status="failed"} 0.0',
+        'sluice_api_requests_total{code="202",method="POST",route="/deployments"} 1.0',
+        'sluice_api_requests_total{code="404",method="GET",route="/services/{name}"} 1.0',
+        'sluice_deployments_total{service="web",status="succeeded"} 1.0',
+        'sluice_deployments_total{service="web",status="failed"} 0.0',
         'sluice_instances{service="web",status="serving"} 2.0',
         'sluice_requests_in_flight{service="web"} 0.0',
         "sluice_services 1.0",
         'sluice_part_ready{part="engine"} 1.0',
     ):
         assert line in text
-    assert "sluice_loop_turns" in text
+    assert "sluice_reconciles_total" in text
 
 
 def run(data: Path, **environment: str) -> subprocess.Popen[str]:

@@ -91,11 +91,13 @@ def test_prometheus_metrics_have_request_counters_and_a_histogram(fixture: AppFi
     fixture.sluice.traffic_sampler._router.news = NEWS
     take(fixture, fixture.sluice.traffic_sampler)
     lines = fixture.client.get("/metrics").text.splitlines()
-    assert 'sluice_requests_total{code="2xx",revision="1",service="web"} 90.0' in lines
-    assert 'sluice_requests_total{code="5xx",revision="none",service="web"} 2.0' in lines
-    assert 'sluice_request_seconds_bucket{le="0.006",revision="1",service="web"} 0.0' in lines
-    assert 'sluice_request_seconds_bucket{le="0.009",revision="1",service="web"} 100.0' in lines
-    assert 'sluice_request_seconds_bucket{le="+Inf",revision="1",service="web"} 100.0' in lines
+    labels, duration = 'revision="1",service="web"', "sluice_gateway_request_duration_seconds"
+    assert f'sluice_gateway_requests_total{{code="2xx",{labels}}} 90.0' in lines
+    assert 'sluice_gateway_requests_total{code="5xx",revision="none",service="web"} 2.0' in lines
+    assert f'{duration}_bucket{{le="0.006",{labels}}} 0.0' in lines
+    assert f'{duration}_bucket{{le="0.009",{labels}}} 100.0' in lines
+    assert f'{duration}_bucket{{le="+Inf",{labels}}} 100.0' in lines
+    assert f"{duration}_count{{{labels}}} 100.0" in lines
 
 
 def test_traffic_sample_that_the_store_refuses_is_written_with_the_next_one(fixture: AppFixture, monkeypatch: Any) -> None:

@@ -1,0 +1,199 @@
+"""Metrics read from the store: services, instances, restarts and deployments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from services.control_metrics.metrics import Metrics, Readings
+from services.routing.traffic_counts import CountKey
+from services.store.tables import Deployment, Instance, Service
+from tests.support.dashboard_fixture import DashboardFixture
+from tests.support.prometheus_text import Samples
+
+
+@pytest.fixture
+def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
+    made = DashboardFixture(tmp_path)
+    yield made
+    made.close()
+
+
+def text(fixture: DashboardFixture, metrics: Metrics | None = None, **readings: Any) -> str:
+    taken = Readings(**{"in_flight": {}, "not_ready": {}, "reconciles": 7, "run": 1, "traffic": {}, **readings})
+    with fixture.sluice.store.read_session() as session:
+        return (metrics or fixture.sluice.metrics).render(session, taken).decode()
+
+
+def scrape(fixture: DashboardFixture, metrics: Metrics | None = None, **readings: Any) -> Samples:
+    return Samples(text(fixture, metrics, **readings))
+
+
+def ended(fixture: DashboardFixture, status: str, seconds: float, **fields: Any) -> int:
+    """Add a deployment of `web` that took `seconds`."""
+    return fixture.write(lambda session: _ended(session, status, seconds, fields))
+
+
+def _ended(session: Any, status: str, seconds: float, fields: dict[str, Any]) -> int:
+    row = Deployment(
+        **{"service": "web", "kind": "deploy", "status": status, "created_at": 50.0, "started_at": 100.0, **fields}
+    )
+    row.finished_at = 100.0 + seconds
+    session.add(row)
+    session.flush()
+    return row.id or 0
+
+
+def test_replicas_and_instances_are_counted_by_service(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    fixture.service("api", 1)
+    fixture.change(Instance, "web-r1-2", leaving_at=1.0)
+    fixture.change(Instance, "web-r1-3", status="starting")
+    samples = scrape(fixture, in_flight={"web": 5})
+    assert samples.value("sluice_services") == 2
+    assert samples.value("sluice_service_replicas_desired", service="web") == 3
+    assert samples.value("sluice_service_replicas_serving", service="web") == 1
+    assert samples.value("sluice_service_replicas_serving", service="api") == 1
+    assert samples.value("sluice_instances", service="web", status="serving") == 2
+    assert samples.value("sluice_instances", service="web", status="starting") == 1
+    assert samples.value("sluice_instances", service="api", status="draining") == 0
+    assert samples.value("sluice_requests_in_flight", service="web") == 5
+    assert samples.value("sluice_requests_in_flight", service="api") == 0
+
+
+def test_a_service_without_a_revision_desires_no_replicas(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    fixture.change(Service, "web", revision=None)
+    assert scrape(fixture).value("sluice_service_replicas_desired", service="web") == 0
+
+
+def test_restarts_include_those_of_instances_that_exist_no_longer(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    assert scrape(fixture).value("sluice_instance_restarts_total", service="web") == 0
+    fixture.change(Instance, "web-r1-1", restarts=2)
+    fixture.change(Instance, "web-r1-2", restarts=1, status="failed", stopped_at=1.0)
+    assert scrape(fixture).value("sluice_instance_restarts_total", service="web") == 3
+
+
+def test_a_removed_service_has_no_series(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    fixture.service("api", 1)
+    fixture.change(Instance, "web-r1-1", restarts=2)
+    ended(fixture, "succeeded", 3)
+    traffic = {("web", 1): Counter({CountKey("web", 1, 2, None): 4, CountKey("web", 1, None, 3): 4})}
+    assert len(scrape(fixture, traffic=traffic).names_with(service="web")) > 8
+    fixture.change(Service, "web", removed=True)
+    samples = scrape(fixture, traffic=traffic, in_flight={"web": 1})
+    assert samples.names_with(service="web") == set()
+    assert samples.value("sluice_deployment_duration_seconds_count", status="succeeded") == 1
+
+
+def test_deployments_are_counted_by_status_with_their_durations(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    ended(fixture, "succeeded", 3)
+    ended(fixture, "succeeded", 5)
+    ended(fixture, "rolled_back", 700)
+    ended(fixture, "aborted", 9, started_at=None)
+    fixture.deployment("web", status="paused")
+    samples = scrape(fixture)
+    assert samples.value("sluice_deployments_total", service="web", status="succeeded") == 2
+    assert samples.value("sluice_deployments_total", service="web", status="failed") == 0
+    assert samples.value("sluice_deployments_total", service="web", status="aborted") == 1
+    assert samples.value("sluice_deployments_active", service="web", status="paused") == 1
+    assert samples.value("sluice_deployments_active", service="web", status="progressing") == 0
+    assert samples.value("sluice_deployments_total", service="web", status="paused") is None
+    duration = "sluice_deployment_duration_seconds"
+    assert samples.value(f"{duration}_bucket", status="succeeded", le="2.0") == 0
+    assert samples.value(f"{duration}_bucket", status="succeeded", le="5.0") == 2
+    assert samples.value(f"{duration}_sum", status="succeeded") == 8
+    assert samples.value(f"{duration}_bucket", status="rolled_back", le="600.0") == 0
+    assert samples.value(f"{duration}_count", status="rolled_back") == 1
+    assert samples.value(f"{duration}_count", status="aborted") == 0
+
+
+def test_a_deployment_is_counted_once_when_it_ends_after_later_ones(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    fixture.service("api", 3)
+    first = fixture.deployment("api")
+    ended(fixture, "succeeded", 3)
+    for _ in range(2):
+        samples = scrape(fixture)
+        assert samples.value("sluice_deployments_total", service="web", status="succeeded") == 1
+        assert samples.value("sluice_deployments_active", service="api", status="progressing") == 1
+    fixture.change(Deployment, first, status="failed", finished_at=fixture.sluice.clock.now())
+    ended(fixture, "succeeded", 3)
+    for _ in range(2):
+        samples = scrape(fixture)
+        assert samples.value("sluice_deployments_total", service="web", status="succeeded") == 2
+        assert samples.value("sluice_deployments_total", service="api", status="failed") == 1
+        assert samples.value("sluice_deployments_active", service="api", status="progressing") == 0
+
+
+def test_an_ended_deployment_is_read_from_the_store_once(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    last = ended(fixture, "succeeded", 3)
+    scrape(fixture)
+    read: list[Any] = []
+    engine = fixture.sluice.store._reader
+
+    def record(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if "FROM deployment" in statement:
+            read.append(tuple(parameters))
+
+    event.listen(engine, "before_cursor_execute", record)
+    scrape(fixture)
+    event.remove(engine, "before_cursor_execute", record)
+    assert read == [(last,)]
+
+
+def test_counters_from_the_store_survive_a_restart_of_sluice(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    fixture.change(Instance, "web-r1-1", restarts=2)
+    ended(fixture, "succeeded", 3)
+    before, after = scrape(fixture), scrape(fixture, Metrics("1.1"))
+    for name, labels in (
+        ("sluice_deployments_total", {"service": "web", "status": "succeeded"}),
+        ("sluice_instance_restarts_total", {"service": "web"}),
+        ("sluice_deployment_duration_seconds_sum", {"status": "succeeded"}),
+    ):
+        assert before.value(name, **labels) == after.value(name, **labels) != 0
+    assert after.value("sluice_build_info", version="1.1") == 1
+
+
+def test_old_names_have_the_values_of_the_new_ones_and_are_marked_deprecated(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    ended(fixture, "succeeded", 3, kind="scale")
+    metrics = Metrics("1.0")
+    metrics.api_requests.labels("GET", "/metrics", "200").inc()
+    metrics.api_durations.labels("/metrics").observe(0.01)
+    traffic = {("web", 1): Counter({CountKey("web", 1, 2, None): 4, CountKey("web", 1, None, 3): 4})}
+    samples = scrape(fixture, metrics, traffic=traffic)
+    assert samples.value("sluice_http_requests_total", method="GET", route="/metrics", status="200") == 1
+    assert samples.value("sluice_http_request_seconds_bucket", route="/metrics", le="0.02") == 1
+    assert samples.value("sluice_requests_total", service="web", revision="1", code="2xx") == 4
+    assert samples.value("sluice_request_seconds_bucket", service="web", revision="1", le="0.006") == 4
+    assert samples.value("sluice_loop_turns") == samples.value("sluice_reconciles_total") == 7
+    assert samples.value("sluice_deployments", kind="scale", status="succeeded") == 1
+    lines = text(fixture, metrics, traffic=traffic).splitlines()
+    for old, new in (
+        ("sluice_http_requests_total", "sluice_api_requests_total"),
+        ("sluice_http_request_seconds", "sluice_api_request_duration_seconds"),
+        ("sluice_requests_total", "sluice_gateway_requests_total"),
+        ("sluice_request_seconds", "sluice_gateway_request_duration_seconds"),
+        ("sluice_loop_turns", "sluice_reconciles_total"),
+        ("sluice_deployments", "sluice_deployments_total and sluice_deployments_active"),
+    ):
+        assert f"# HELP {old} Deprecated, removed in the next version: use {new}." in lines
+    assert sum("Deprecated" in line for line in lines) == 6
+
+
+def test_a_service_with_traffic_has_a_sample_of_each_code_before_the_first_error(fixture: DashboardFixture) -> None:
+    fixture.service("web", 1)
+    traffic = {("web", 1): Counter({CountKey("web", 1, 2, None): 4})}
+    samples = scrape(fixture, traffic=traffic)
+    assert samples.value("sluice_gateway_requests_total", service="web", revision="1", code="5xx") == 0
