@@ -32,7 +32,7 @@ async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request:
 
 
 async def check_retry_scope(sluice: AppContext, caller: Caller, deployment: Deployment) -> None:
-    """Raise Problem (403) unless the caller has the scope that the deployment's own request would need today.
+    """Raise Problem (403) unless the caller has the scope that the deployment's request would need today.
 
     The body is merged over the spec that is current then, so it counts as new even if it changed nothing before. A
     deployment that succeeded is left to the retry itself, which refuses it.

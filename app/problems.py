@@ -235,6 +235,6 @@ def _is_allowed(request: Request, method: str) -> bool:
 
 
 def _parameter_path(error: Mapping[str, Any]) -> str:
-    """Return the path of a parameter, such as `Idempotency-Key`, without its place: query, header, path or body."""
+    """Return a parameter's path, such as `Idempotency-Key`, without query, header, path or body."""
     place, *location = error["loc"]
     return field_path(location, default=str(place))

@@ -1,4 +1,4 @@
-"""Two checkouts measured by turns on one machine: deployments beside their floor, the gateway beside a bare HAProxy.
+"""Comparison of two checkouts: deployments against their floor, the gateway against a bare HAProxy.
 
     python -m bench.pairs OLD NEW [--pairs 5]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Take the pictures of docs/screenshots: the dashboard with the data of tests/support/seed_data.py, light, dark, phone.
+"""Take the pictures of docs/screenshots: the dashboard with the data of tests/support/seed_data.py.
 
 Run it with `.venv/bin/python scripts/screenshots.py`, and look at every picture before committing it.
 """

@@ -73,7 +73,9 @@ class AllowedServer:
 
 @dataclass(frozen=True)
 class OutboundPolicy:
-    """Policy: only `servers` may be called. If empty, any address except those of `DENIED_NETWORKS` and this host's.
+    """Policy: only `servers` may be called.
+
+    If empty, any address except those of `DENIED_NETWORKS` and this host's.
 
     `setting` is the name of the operator's setting for the servers.
     """

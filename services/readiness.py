@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Readiness:
-    """The parts that are not ready (`engine`, `gateway`, `loop`, … and the background tasks), with the reasons.
+    """The parts that are not ready (`engine`, `gateway`, `loop`, background tasks), with the reasons.
 
     A part is not ready if it does not answer, has crashed, or has yet to start.
     """

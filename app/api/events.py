@@ -105,7 +105,10 @@ async def events(
 
 
 async def _messages(sluice: AppContext, deployment: int | None, after: int) -> AsyncGenerator[bytes]:
-    """Yield the messages of the events after event `after`; END follows the events of a deployment that has ended."""
+    """Yield the messages of the events after event `after`.
+
+    END follows the events of a deployment that has ended.
+    """
     async with sluice.event_feed.subscribe(deployment) as changed:
         while True:
             changed.clear()

@@ -1,4 +1,4 @@
-"""Idempotency-Key of requests: the claim, and the stored answer of a request that creates no deployment."""
+"""Idempotency-Key of requests: claim and stored answer of a request that creates no deployment."""
 
 from __future__ import annotations
 

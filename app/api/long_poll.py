@@ -50,7 +50,10 @@ class LongPoll(ABC):
         """Return the problem 409 for one that ended without success."""
 
     async def wait_for_end(self, request: Request, seconds: float) -> bool:
-        """Tell whether it ends within `seconds`; False too if the client leaves. Raises Problem (503) if Sluice stops."""
+        """Tell whether it ends within `seconds`; False too if the client leaves.
+
+        Raises Problem (503) if Sluice stops.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         async with self.changes() as changed:

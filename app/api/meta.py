@@ -96,7 +96,7 @@ async def version(request: Request, _reader: Reader) -> Response:
 
 
 async def _check(check: Awaitable[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Return the answer of a part with `ok`, or `error` if it fails or takes longer than PART_TIMEOUT_SECONDS."""
+    """Return a part's answer with `ok`, or `error` if it fails or exceeds PART_TIMEOUT_SECONDS."""
     try:
         async with asyncio.timeout(PART_TIMEOUT_SECONDS):
             facts = await check

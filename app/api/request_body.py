@@ -26,7 +26,10 @@ class Body(BaseModel):
 
 
 async def read_bytes(request: Request) -> bytes:
-    """Return the raw body, kept for further calls. Raises Problem (413) if it exceeds MAX_BODY_BYTES bytes."""
+    """Return the raw body, kept for further calls.
+
+    Raises Problem (413) if it exceeds MAX_BODY_BYTES bytes.
+    """
     retained: bytes | None = getattr(request.state, "body", None)
     if retained is not None:
         return retained

@@ -1,4 +1,4 @@
-"""Streaming responses: heartbeats, the end when Sluice stops or the caller's credentials end, and resumption."""
+"""Streaming responses: heartbeats, end at Sluice's stop or the credentials' end, and resumption."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def stream_response(
 async def _with_heartbeats(
     request: Request, sluice: AppContext, messages: Messages, stream_format: StreamFormat
 ) -> Messages:
-    """Yield the messages of a source, heartbeats in between, and a last message if the source does not end by itself."""
+    """Yield a source's messages, heartbeats, and a last message if the source does not end by itself."""
     loop = asyncio.get_running_loop()
     last_sent = identified = loop.time()
     end = last_sent + (MAX_STREAM_SECONDS if stream_format.bounded else math.inf)

@@ -105,7 +105,7 @@ class LiveViews:
         self.cache = VersionedCache()
 
     def version_of(self, service: str | None) -> object:
-        """Return a value that differs if the page of `service` may differ: a new event or a new runtime status.
+        """Return a value that changes if the page of `service` may change: new event or new runtime status.
 
         Every change of a row has its event. The feed's first read makes a difference too: it takes all earlier events as
         known, and a page may have been rendered before it.

@@ -192,7 +192,10 @@ def _yaml(text: str) -> Any:
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Return the number of values of a node with its aliases written out; more than MAX_VALUES if it contains itself."""
+    """Return the number of values of a node with its aliases written out.
+
+    The result exceeds MAX_VALUES if the node contains itself.
+    """
     if id(node) not in known:
         known[id(node)] = MAX_VALUES + 1
         if isinstance(node, yaml.MappingNode):

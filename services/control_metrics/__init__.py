@@ -1,1 +1,1 @@
-"""Metrics of Sluice for Prometheus: the counters of this process, and families read from the store at each scrape."""
+"""Metrics of Sluice for Prometheus: process counters, and families read from the store at a scrape."""

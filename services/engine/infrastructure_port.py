@@ -1,4 +1,4 @@
-"""The engine's ports for infrastructure: the instances' network, the gateway's container and Sluice's own container."""
+"""The engine's ports for infrastructure: instances' network, gateway container, Sluice's container."""
 
 from __future__ import annotations
 
@@ -187,7 +187,10 @@ class ControlPlaneEngine(Protocol):
         """
 
     async def ensure_control_plane(self, spec: ControlPlaneSpec) -> None:
-        """Start Sluice's container, or replace it if it is outdated. The gateway and the instances are not changed."""
+        """Start Sluice's container, or replace it if it is outdated.
+
+        The gateway and the instances are not changed.
+        """
 
     async def control_plane_log(self, tail: int = 10) -> str:
         """Return the last lines that Sluice wrote, empty if there is no container."""

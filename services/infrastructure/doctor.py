@@ -68,7 +68,10 @@ class Doctor:
         ping: Callable[[], Awaitable[Mapping[str, Any]]],
         refused_services: Callable[[], Awaitable[Mapping[str, str]]],
     ) -> None:
-        """Create a doctor; `refused_services()` returns services whose current spec is not allowed today → why."""
+        """Create a doctor.
+
+        `refused_services()` returns services whose current spec is not allowed today → why.
+        """
         self._engine = engine
         self._gateway = gateway
         self._store = store

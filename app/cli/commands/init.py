@@ -119,7 +119,10 @@ def _has_dockerfile(directory: Path) -> bool:
 
 
 def _compose_file(directory: Path) -> Path | None:
-    """Return the directory's Compose file, if there is one; the names in the order in which Compose looks for them."""
+    """Return the directory's Compose file, if there is one.
+
+    The names are tried in the order in which Compose looks for them.
+    """
     return next((directory / name for name in _COMPOSE_FILES if (directory / name).is_file()), None)
 
 

@@ -118,7 +118,7 @@ class ConfigFiles:
         return note
 
     def _replace(self, files: Mapping[str, str]) -> None:
-        """Write all files beside the current ones, then rename them in order: a full disk changes none of them."""
+        """Write all files beside the current ones, then rename them in order: a full disk changes none."""
         try:
             for name, text in files.items():
                 descriptor = os.open(self._new(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -123,7 +123,10 @@ class ConfigState:
 
     @contextmanager
     def checkpoint(self) -> Iterator[Callable[[], None]]:
-        """Yield a function that restores the current backends, settings and files. Raises RoutingError, as it does."""
+        """Yield a function that restores the current backends, settings and files.
+
+        Raises RoutingError, as the function does.
+        """
         desired, settings = self._desired, self._settings
         with self._files.checkpoint() as restore_files:
 

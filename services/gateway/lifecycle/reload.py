@@ -1,4 +1,4 @@
-"""Reloads of the gateway: changes that only a reload can apply are collected, and a failed reload changes nothing."""
+"""Reloads of the gateway: they collect changes, and a failed reload changes nothing."""
 
 from __future__ import annotations
 
@@ -214,7 +214,10 @@ class Reloader:
         return possible
 
     async def _load(self, backends: Mapping[str, DesiredBackend]) -> None:
-        """Write the files and reload the worker. Raises RoutingError; backends and files are the old ones then."""
+        """Write the files and reload the worker. Raises RoutingError.
+
+        Backends and files are then unchanged.
+        """
         with self._config.checkpoint() as restore:
             rendered = self._config.set_backends(backends)
             try:

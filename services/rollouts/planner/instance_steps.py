@@ -1,4 +1,4 @@
-"""Steps of single instances that every strategy plans alike: drain, remove, admit, withdraw and recall."""
+"""Steps of single instances, equal for all strategies: drain, remove, admit, withdraw and recall."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def reuse_draining(desired: DesiredState, classification: Classification, now: f
 
 
 def _is_recallable(desired: DesiredState, instance: ObservedInstance) -> bool:
-    """Return whether the draining instance matches again, has ended nothing yet, and could serve immediately."""
+    """Return whether the draining instance matches again, has ended nothing yet, and could serve now."""
     return (
         matches(desired, instance)
         and instance.deployment != desired.rolled_back_deployment

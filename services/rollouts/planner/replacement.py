@@ -19,7 +19,7 @@ def replace_instances(
     surplus: Iterable[ObservedInstance],
     now: float,
 ) -> list[Step]:
-    """Return the steps of one reconcile: draining continues, `created` start, ready instances are admitted.
+    """Return the steps of one reconcile: continue drains, start `created`, admit ready instances.
 
     The instances in `surplus` and the failed instances begin to drain.
     """

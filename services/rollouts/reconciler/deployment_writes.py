@@ -1,4 +1,4 @@
-"""The progress of the running deployment, and its outcome, written in the transaction of a reconciliation."""
+"""The running deployment's progress and outcome, written in the transaction of a reconciliation."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class LinkedServices:
             self._enqueue(name)
 
     def unserved(self, now: float) -> dict[str, str | None]:
-        """Return the published services for which the routers do not answer by name → the error if it persists."""
+        """Return the published services that the routers do not serve by name → the error if it persists."""
         return {
             name: state.router_errors.of_publication(now)
             for name, state in self._states.items()

@@ -29,7 +29,10 @@ class Activate:
 
 @dataclass(frozen=True)
 class Publish:
-    """Give the routers the settings of the service. This precedes the admission of the service's instances."""
+    """Give the routers the settings of the service.
+
+    This precedes the admission of the service's instances.
+    """
 
     routed: RoutedService
     key: ClassVar[str] = PUBLICATION
@@ -45,7 +48,10 @@ class Unpublish:
 
 @dataclass(frozen=True)
 class ExecuteStep:
-    """Execute a step of the plan on one instance. The rows are those of the transaction that planned the step."""
+    """Execute a step of the plan on one instance.
+
+    The rows are those of the transaction that planned the step.
+    """
 
     step: Step
     row: Instance

@@ -1,4 +1,4 @@
-"""The settings that the routers must have of a service, and the operation that gives them to the routers."""
+"""The settings of a service that the routers need, and the operation that gives them to the routers."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def reconcile_service(session: Session, name: str, observation: Observation, wri
 
 
 def _missing_log_tail(tx: ServiceTransaction, plan: Plan) -> FetchLogTail | None:
-    """Return the operation that fetches the log tail of the instance that fails the deployment, unless it is there."""
+    """Return the operation that fetches the failing instance's log tail, unless the tail is there."""
     failed = plan.outcome.instance if isinstance(plan.outcome, Failed) else None
     row = next((row for row in tx.snapshot.instances if row.id == failed), None)
     if row is None or row.container_id is None or row.id in tx.observation.log_tails:
@@ -86,7 +86,10 @@ def _missing_log_tail(tx: ServiceTransaction, plan: Plan) -> FetchLogTail | None
 
 
 def _write_plan(tx: ServiceTransaction, plan: Plan, observed: Sequence[ObservedInstance]) -> ReconcileResult:
-    """Write the plan's steps and the deployment's progress. The status of the result has what these writes add."""
+    """Write the plan's steps and the deployment's progress.
+
+    The status of the result has what these writes add.
+    """
     publication = plan_publication(tx.snapshot, observed, tx.observation)
     steps = write_steps(tx, plan.steps, observed, admits=publication.is_confirmed)
     deployment = write_deployment(tx, plan, observed, publication, steps.capacity_error)

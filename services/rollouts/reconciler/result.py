@@ -12,7 +12,7 @@ from services.rollouts.reconciler.operations import Operation
 
 @dataclass(frozen=True)
 class ReconcileStatus:
-    """The volatile status of a service after a reconciliation, to be published once the transaction is committed."""
+    """The volatile status of a service after a reconciliation, published after the commit."""
 
     instances: tuple[str, ...] = ()
     """Ids of the instances that are not gone."""

@@ -1,4 +1,4 @@
-"""Publication of the volatile status of services: probe targets, in-flight counts, probes and warnings."""
+"""Publication of services' volatile status: probe targets, in-flight counts, probes and warnings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ CRASH_LOOPING = {
 
 
 class StatusPublisher:
-    """The publisher of the volatile status. It enqueues the services whose deployments wait for another service."""
+    """The publisher of the volatile status.
+
+    It enqueues the services whose deployments wait for another service.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The rows that a plan's steps write, and the operations of the steps that need the engine or the routers."""
+"""The rows that a plan's steps write, and the operations of steps that need engine or routers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class StepWrites:
 def write_steps(
     tx: ServiceTransaction, steps: Sequence[Step], observed: Sequence[ObservedInstance], *, admits: bool
 ) -> StepWrites:
-    """Write the rows of the steps. `admits` says whether the routers know the service, so that Admit steps may follow."""
+    """Write the rows of the steps.
+
+    `admits` says whether the routers know the service, so that Admit steps may follow.
+    """
     rows = {row.id: row for row in tx.snapshot.instances}
     deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
     operations: list[ExecuteStep] = []

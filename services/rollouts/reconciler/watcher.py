@@ -96,7 +96,10 @@ class Watcher:
             before = now
 
     async def _observe_routers(self) -> tuple[dict[tuple[str, str], EndpointState], dict[str, int], dict[str, str]]:
-        """Return the states by router and instance, without in-flight counts; these counts; and the instances' services."""
+        """Return the states without in-flight counts, the in-flight counts, and the instances' services.
+
+        The states are by router and instance.
+        """
         services = list(self._services)
         states: dict[tuple[str, str], EndpointState] = {}
         in_flight: dict[str, int] = {}

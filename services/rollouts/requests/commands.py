@@ -124,7 +124,10 @@ def restart(service: str) -> Command:
 
 
 def remove(service: str) -> Command:
-    """Remove a service, which may be one whose first deployment never succeeded. Refused with 404 `unknown_service`."""
+    """Remove a service, which may be one whose first deployment never succeeded.
+
+    Raises RequestError 404 `unknown_service`.
+    """
 
     def apply(transaction: CommandTransaction) -> int:
         removed = get_service(transaction.session, service)

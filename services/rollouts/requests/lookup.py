@@ -1,4 +1,7 @@
-"""Rows that requests refer to, found in the caller's session. RequestError if a row is missing or in another state."""
+"""Rows that requests refer to, found in the caller's session.
+
+RequestError if a row is missing or in another state.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def revision_row(transaction: CommandTransaction, revision: Revision, kind: Kind
 
 
 def insert_deployment(transaction: CommandTransaction, row: Deployment) -> int:
-    """Insert the deployment, apply `on_conflict` to the other deployments of the service, and return the new id.
+    """Insert the deployment, apply `on_conflict` to the service's other deployments, and return the id.
 
     Pending deployments are superseded, or the new deployment waits, or RequestError 409 `deployment_in_progress` is raised.
     """

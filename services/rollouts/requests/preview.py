@@ -93,7 +93,7 @@ class PlanInput:
 
 
 def _summary(steps: Sequence[PlannedStep]) -> str:
-    """Return a sentence with the numbers of instances that are started and removed, in the order of the steps."""
+    """Return a sentence with the numbers of started and removed instances, in the order of the steps."""
     actions = [step.action for step in steps]
     verbs: tuple[tuple[Action, str], ...] = (("start", "starts"), ("remove", "drains and removes"))
     found = sorted((actions.index(action), verb, actions.count(action)) for action, verb in verbs if action in actions)

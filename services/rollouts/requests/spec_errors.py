@@ -50,7 +50,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 
 
 def unknown_null_errors(body: Mapping[str, Any]) -> list[FieldError]:
-    """Return errors for nulls of fields that the spec does not have: a merge would drop them without an error."""
+    """Return errors for nulls of unknown fields, which a merge would drop without an error."""
     locations = islice(_unknown_nulls(body, ServiceSpec), MAX_ERRORS)
     return [_unknown_field_error(each, suggest=number < MAX_SUGGESTIONS) for number, each in enumerate(locations)]
 

@@ -138,7 +138,9 @@ def merge(rules: AdmissionRules, current: Revision | None, deployment: Deploymen
 async def existing_unmanaged_volume(
     store: Store, engine: Engine, rules: AdmissionRules, deployment: Deployment
 ) -> str | None:
-    """Return a volume that a deploy would mount, that the engine has and that no service names; None if there is none.
+    """Return a volume that a deploy would mount, that the engine has and that no service names.
+
+    Returns None if there is none.
 
     The volumes of the resulting spec count as well as those of the request: a profile that the request uses may have named a
     volume before it existed.
