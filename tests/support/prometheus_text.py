@@ -6,12 +6,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Samples:
-    """Samples by name and labels, and the HELP text of each family."""
+    """Samples by name and labels."""
 
     def __init__(self, text: str) -> None:
         families = list(text_string_to_metric_families(text))
         self._values = {
             (sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples
+        }
+        self.deprecated = {
+            sample.name for family in families if "Deprecated" in family.documentation for sample in family.samples
         }
         self.labels: dict[str, set[str]] = {}
         """Name → the labels of its samples."""
