@@ -1,7 +1,8 @@
-"""Help pages of the command line: options without a value are shown without a type."""
+"""Commands of the command line: an option that takes one value is accepted once; help shows flags without a type."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -20,7 +21,17 @@ class _FlagsWithoutType:
 
 
 class HelpCommand(_FlagsWithoutType, TyperCommand):
-    """Command whose help page shows flags without a type."""
+    """Command whose help page shows flags without a type, and which refuses to take one of two values of an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; an option that takes one value and is given twice is a usage error."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            given = Counter(param for param in order if param.param_type_name == "option")
+            for param, count in given.items():
+                if count > 1 and not (param.multiple or getattr(param, "is_flag", False)):
+                    ctx.fail(f"{max(param.opts, key=len)} is given {count} times: it takes one value")
+        return super().parse_args(ctx, args)
 
 
 class HelpGroup(_FlagsWithoutType, TyperGroup):

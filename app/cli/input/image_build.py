@@ -16,6 +16,7 @@ from app.cli.client.events import parse
 from app.cli.client.http import Client
 from app.cli.command import CommandContext
 from app.cli.errors import INTERRUPTED, NOT_SUCCEEDED, CliError, usage
+from app.cli.input.specfile import here, refuse_repeated
 from app.cli.output.messages import Document
 
 _KEYS = ("context", "dockerfile", "args", "target")
@@ -163,12 +164,10 @@ def _source(said: dict[str, Any], typed: Typed) -> Source:
     if not (context / dockerfile).is_file():
         raise usage(f"{context / dockerfile} not found", "--dockerfile PATH is relative to the build context.")
     args = {name: _text(value) for name, value in (said.get("args") or {}).items() if value is not None}
+    refuse_repeated("--build-arg", [text.partition("=")[0] for text in typed.build_arg])
     for text in typed.build_arg:
         name, given, value = text.partition("=")
-        if given:
-            args[name] = value
-        elif name in os.environ:
-            args[name] = os.environ[name]
+        args[name] = value if given else here(name, "--build-arg")
     return Source(context, dockerfile, typed.target or said.get("target"), args)
 
 

@@ -15,7 +15,7 @@ import yaml
 from app.cli.errors import usage
 from app.cli.input.envfile import read_env_file
 from app.cli.input.profilefile import ProfileFile, read_profile_file
-from app.cli.input.specfile import plain, read_spec, variable
+from app.cli.input.specfile import plain, read_spec, refuse_repeated, variable
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def body_of(given: Arguments) -> dict[str, Any]:
     environment: dict[str, str] = {}
     for path in given.env_file:
         environment |= read_env_file(path)
+    refuse_repeated("--env", [text.partition("=")[0].strip() for text in given.env])
     for text in given.env:
         environment |= variable(text)
     # a profile is applied over the spec: arguments take precedence only inside the profile
@@ -62,8 +63,8 @@ def body_of(given: Arguments) -> dict[str, Any]:
         _put(body, [*within, "environment", name], text)
     if given.route:
         body["routes"] = [route(text) for text in given.route]
-    for text in given.settings:
-        _put(body, *setting(text))
+    for names, value in _settings(given.settings):
+        _put(body, names, value)
     if given.no_profile or given.profile is not None:
         body["profile"] = None if given.no_profile else given.profile
     if not body.get("service"):
@@ -136,6 +137,18 @@ def setting(text: str) -> tuple[list[str], Any]:
         return names, plain(yaml.safe_load(value), f"--set {path}")
     except yaml.YAMLError:
         return names, value
+
+
+def _settings(texts: Sequence[str]) -> list[tuple[list[str], Any]]:
+    """Parse all --set. Raises CliError if one would undo another, as `a=null` undoes `a.b=1`."""
+    made = [setting(text) for text in texts]
+    for number, (names, _) in enumerate(made):
+        for others, _ in made[:number]:
+            if names[: len(others)] == others[: len(names)]:
+                raise usage(
+                    f"--set {'.'.join(names)} and --set {'.'.join(others)} exclude each other", "Remove one of them."
+                )
+    return made
 
 
 def registry_header(auth: str | None, image: str | None) -> dict[str, str]:

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +61,28 @@ def read_spec(path: str) -> dict[str, Any]:
 def variable(text: str) -> dict[str, str]:
     """Parse an --env: `NAME=value`, or `NAME` for its value in this environment.
 
-    Returns {} if this environment has no such variable. Raises CliError without the value, which may be a secret.
+    Raises CliError without the value, which may be a secret.
     """
     name, given, value = text.partition("=")
     if not VARIABLE.fullmatch(name.strip()):
         raise usage(f"--env: invalid variable name {name.strip()!r}", "Use --env NAME=value.")
     if given:
         return {name.strip(): value}
-    return {name: os.environ[name]} if name in os.environ else {}
+    return {name: here(name, "--env")}
+
+
+def here(name: str, option: str) -> str:
+    """Return the value that `option NAME` takes from this environment. Raises CliError if the variable is not set."""
+    if name not in os.environ:
+        raise usage(f"{option} {name}: {name} is not set in this environment", f"Set it, or use {option} {name}=value.")
+    return os.environ[name]
+
+
+def refuse_repeated(option: str, names: Iterable[str]) -> None:
+    """Raise CliError if a name is given twice: only one of its values could take effect."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise usage(f"{option} {twice} is given twice", "Remove one of them.")
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:
