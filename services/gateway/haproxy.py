@@ -245,9 +245,15 @@ class HaproxyRouter:
             return parse_endpoint_states(service, listings).get(instance, EndpointState("closed")).in_flight
 
     async def remove(self, service: str, instance: str) -> None:
-        async with self._change(service):
-            self._remove_endpoint(service, instance)
-            await self._servers.remove(service, instance)
+        async with self._locks[service]:
+            listings = await self._workers.read_servers(service)
+            async with self._reloader.lock.shared():
+                self._remove_endpoint(service, instance)
+                await self._servers.remove(service, instance)
+                for listing in listings[1:]:
+                    server = listing.servers.get(service, {}).get(instance)
+                    if server is not None and server.in_flight:
+                        await self._servers.close_sessions_on(listing.worker, service, instance)
             self._removed[service].add(instance)
             self._dead_starts = {(id, start_id) for id, start_id in self._dead_starts if id != instance}
         self._update_checks_soon(service)

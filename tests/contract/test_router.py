@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 
 from services.clock import SystemClock
+from services.loadtest.http1_client import Broken
 from services.routing.port import Endpoint, EndpointState, RoutedService, Router, RoutingError
 from tests.support.docker_cli import ROOT, build
 from tests.support.fakes.gateway import FakeGateway
@@ -207,6 +208,23 @@ async def test_removed_endpoint_is_not_observed(side: Side, web: RoutedService) 
     for _ in range(2):
         await side.router.remove("web", "web-r1-1")
         assert set(await side.router.observe("web")) == {"web-r1-2"}
+
+
+@pytest.mark.parametrize("reloads", [0, 1])
+async def test_removal_ends_requests_of_an_instance_that_lost_its_network(
+    side: Side, web: RoutedService, reloads: int
+) -> None:
+    member = await side.member("web-r1-1")
+    await side.router.admit(member)
+    await side.busy("web-r1-1")
+    for _ in range(reloads):
+        await side.reload()
+    await side.router.mark_dead("web", "web-r1-1", member.start_id)
+    await side.router.remove("web", "web-r1-1")
+    assert await side.router.observe("web") == {}
+    if isinstance(side, RealSide):
+        with pytest.raises(Broken):
+            await side.task
 
 
 async def test_unknown_endpoint_may_be_withdrawn_marked_dead_force_closed_and_removed(

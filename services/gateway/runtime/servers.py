@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 from services.gateway.config.model import DesiredBackend
@@ -12,8 +13,14 @@ from services.gateway.runtime.runtime_api import CommandRejected, OldMasterGone,
 from services.gateway.runtime.workers import BackendServer, Worker, parse_servers
 from services.routing.port import Endpoint, RoutingError
 
-REMOVAL_TIMEOUT = 2.0
-"""Seconds that a server in maintenance may take to release its connections."""
+RELEASE_TIMEOUT = 1.0
+"""Seconds that the connections of a server in maintenance may take to end by themselves.
+
+A process that ends closes its connections. An instance that lost its network cannot: its sessions would last for
+`request_timeout`.
+"""
+REMOVAL_INTERVAL = 0.02
+"""Seconds between two attempts to remove a server."""
 _ABSENT = ("No such server.", "No such backend.")
 
 
@@ -99,17 +106,16 @@ class Servers:
                     await self._api.query(f"shutdown session {line.split(':')[0]}", worker.address)
 
     async def remove(self, service: str, instance: str) -> None:
-        """Remove the instance from the worker's servers."""
-        path = server_path(service, instance)
+        """Remove the instance from the worker's servers, and end the sessions that it leaves open."""
         if instance not in await self.list(service):
             return
         await self._set_state(service, instance, "maint")
         await self._counters.before_removal(service, instance)
         try:
-            await self._execute_if_present(f"del server {path}")
+            await self._delete(service, instance)
         except CommandRejected:
-            await self._api.execute(f"wait {REMOVAL_TIMEOUT:g}s srv-removable {path}", timeout=REMOVAL_TIMEOUT + 5)
-            await self._execute_if_present(f"del server {path}")
+            await self.close_sessions(service, instance)
+            await self._delete(service, instance)
         if instance in await self.list(service):
             raise RoutingError(f"{instance} is not removed: the gateway lists it after the command")
 
@@ -117,6 +123,24 @@ class Servers:
         """Remove all instances of the service from the worker's servers."""
         for instance in await self.list(service):
             await self.remove(service, instance)
+
+    async def _delete(self, service: str, instance: str) -> None:
+        """Delete a server in maintenance as soon as it has no connection.
+
+        Raises CommandRejected if it still has one after RELEASE_TIMEOUT seconds. HAProxy's `wait … srv-removable` is not
+        usable here: the master ends the input of each command that it passes on, which interrupts the wait.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + RELEASE_TIMEOUT
+        while True:
+            try:
+                await self._execute_if_present(f"del server {server_path(service, instance)}")
+            except CommandRejected:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(REMOVAL_INTERVAL)
+            else:
+                return
 
     async def _set_state(self, service: str, instance: str, state: str, *, urgent: bool = False) -> None:
         await self._execute_if_present(f"set server {server_path(service, instance)} state {state}", urgent=urgent)
