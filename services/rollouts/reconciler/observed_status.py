@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlmodel import col
+
 from services.engine.port import ContainerView
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.state.planner_inputs import ready_since
-from services.store.tables import Instance
+from services.store.events import EVENTS
+from services.store.tables import Event, Instance
 
 
 def record_container_status(tx: ServiceTransaction) -> tuple[int, ...]:
@@ -26,7 +29,7 @@ def record_container_status(tx: ServiceTransaction) -> tuple[int, ...]:
             if _record_start(tx, row, container):
                 restarted.append(row.slot)
             _record_readiness(tx, row, container)
-        elif row.exit_code is None and row.status != "stopping":
+        elif row.exit_code is None and row.status != "stopping" and not _is_recorded(tx, row, container):
             _record_death(tx, row, container)
     return tuple(restarted)
 
@@ -80,9 +83,23 @@ def _record_readiness(tx: ServiceTransaction, row: Instance, container: Containe
     tx.writer.set_instance_status(tx.session, row, status, text, tx.deployment_id, {"ready_at": ready_at})
 
 
+def _is_recorded(tx: ServiceTransaction, row: Instance, container: ContainerView) -> bool:
+    """Return whether the death of this start is recorded already, for an engine that does not know the exit code."""
+    if container.exit_code is not None:
+        return False
+    deaths = EVENTS.where(
+        Event.service == row.service,
+        Event.instance == row.id,
+        Event.type == "instance_exited",
+        col(Event.at) >= (row.started_at or 0),
+    )
+    return tx.session.exec(deaths.limit(1)).first() is not None
+
+
 def _record_death(tx: ServiceTransaction, row: Instance, container: ContainerView) -> None:
     how = " (out of memory)" if container.oom_killed else ""
-    text = f"{row.id} exited with code {container.exit_code}{how}"
+    code = f" with code {container.exit_code}" if container.exit_code is not None else ""
+    text = f"{row.id} exited{code}{how}"
     row.container_id, row.ready_at = container.container_id, None
     row.exit_code, row.oom_killed = container.exit_code, container.oom_killed
     tx.writer.record_instance_event(tx.session, row, "instance_exited", text, tx.deployment_id)

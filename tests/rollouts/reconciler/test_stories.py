@@ -102,6 +102,17 @@ def test_log_tail_is_stored_when_failure_is_recorded(tell: Tell) -> None:
     tell(story)
 
 
+def test_death_without_exit_code_is_recorded_once(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await until(simulation, await simulation.deploy("web:1", replicas=2))
+        simulation.gateway.fail_next("remove", "still attached", times=5)
+        simulation.engine.kill(simulation.engine.running[0], None, stays_down=True)
+        await simulation.settle()
+        assert messages(simulation, "instance_exited") == ["web-r1-1 exited"]
+
+    tell(story)
+
+
 def test_port_in_use_fails_deployment_at_once(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         async def taken(_: RoutedService) -> None:

@@ -148,7 +148,7 @@ class FakeEngine:
         """Let a container that is not Sluice's have this instance's name."""
         self._occupied.add(instance)
 
-    def kill(self, instance: str, code: int = _KILLED, *, oom: bool = False, stays_down: bool = False) -> None:
+    def kill(self, instance: str, code: int | None = _KILLED, *, oom: bool = False, stays_down: bool = False) -> None:
         """Let its process die.
 
         With auto-restart it restarts, unless it was killed by a command to the engine (`stays_down`).
@@ -451,7 +451,7 @@ class FakeEngine:
         elif behaviour.exits_after is not None:
             self._later(behaviour.exits_after[0], container, behaviour.exits_after[1])
 
-    def _exit(self, container: Container, code: int, *, oom: bool = False, stays_down: bool = False) -> None:
+    def _exit(self, container: Container, code: int | None, *, oom: bool = False, stays_down: bool = False) -> None:
         returns = container.auto_restart and not stays_down
         container.state = "restarting" if returns else "exited"
         container.exit_code, container.oom_killed = code, oom
