@@ -76,6 +76,11 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
         "    retries 3",
         "    option redispatch 1",
         "    retry-on conn-failure empty-response",
+        # An instance whose network is gone closes no connection. Without these, its requests would wait for request_timeout.
+        "    option srvtcpka",
+        "    srvtcpka-idle 2s",
+        "    srvtcpka-intvl 1s",
+        "    srvtcpka-cnt 2",
         *counting_rules(),
         "",
     ]

@@ -13,13 +13,13 @@ from services.gateway.runtime.runtime_api import CommandRejected, OldMasterGone,
 from services.gateway.runtime.workers import BackendServer, Worker, parse_servers
 from services.routing.port import Endpoint, RoutingError
 
-RELEASE_TIMEOUT = 1.0
+RELEASE_TIMEOUT = 5.0
 """Seconds that the connections of a server in maintenance may take to end by themselves.
 
-A process that ends closes its connections. An instance that lost its network cannot: its sessions would last for
-`request_timeout`.
+A process that ends closes its connections. For an instance that lost its network, TCP keepalive ends them within 4 s, and
+GETs are sent to another instance; but a request that never arrived would wait for `request_timeout`.
 """
-REMOVAL_INTERVAL = 0.02
+REMOVAL_INTERVAL = 0.05
 """Seconds between two attempts to remove a server."""
 _ABSENT = ("No such server.", "No such backend.")
 

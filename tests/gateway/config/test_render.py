@@ -93,7 +93,7 @@ def test_config_contains_only_known_lines(wanted: list[DesiredBackend]) -> None:
     known = re.compile(
         r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
         r"|    (log|maxconn|user|group|hard-stop-after|noreuseport|stats|lua-load|set-var|mode|no log|option|timeout|retries"
-        r"|retry-on|balance|http-error|http-request|http-response|http-check|tcp-check|tcp-request|bind|use_backend|default_backend"
+        r"|retry-on|balance|http-error|http-request|http-response|http-check|tcp-check|srvtcpka-\w+|tcp-request|bind|use_backend|default_backend"
         r"|server|stick-table)\b.*)"
     )
     for line in made.config.split("\n"):
