@@ -84,7 +84,7 @@ def _record_readiness(tx: ServiceTransaction, row: Instance, container: Containe
 
 
 def _is_recorded(tx: ServiceTransaction, row: Instance, container: ContainerView) -> bool:
-    """Return whether the death of this start is recorded already, for an engine that does not know the exit code."""
+    """Return whether the death of this start is recorded, for a container without an exit code."""
     if container.exit_code is not None:
         return False
     deaths = EVENTS.where(
