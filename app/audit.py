@@ -9,8 +9,8 @@ import structlog
 from fastapi import Request
 from sqlalchemy.exc import OperationalError
 
-from services.spec import SERVICE_NAME
 from services.store.events import append_event
+from services.text_forms import SERVICE_NAME
 
 log = structlog.get_logger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

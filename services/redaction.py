@@ -8,11 +8,10 @@ from typing import Any
 
 from services.secret_shapes import MASK, has_hidden, hide, key_lines, passwords
 
-SHORTEST = 8
-"""Minimum number of characters of a value that is masked in logs: shorter values occur as words too.
-
-GitLab masks from this length on.
-"""
+SHORTEST = 4
+"""Minimum number of characters of a value that is masked in logs."""
+_FLAGS = frozenset({"true", "false", "none", "null"})
+"""Values of settings such as AUTH=true, whose names only look secret."""
 _KEY_EDGES = ("-----BEGIN ", "-----END ")
 """Lines that are no secret, but show that the lines of a key follow."""
 _NAMED = frozenset({"environment", "labels", "headers", "options", "args"})
@@ -58,7 +57,9 @@ def secrets_in(spec: Mapping[str, Any]) -> list[str]:
             found.update(text.splitlines())
             if "\\n" in text:
                 found.update(text.split("\\n"))
-    retained = [text for text in found if len(text) >= SHORTEST and not text.startswith(_KEY_EDGES)]
+    retained = [
+        text for text in found if len(text) >= SHORTEST and text.lower() not in _FLAGS and not text.startswith(_KEY_EDGES)
+    ]
     return sorted(retained, key=lambda text: (-len(text), text))
 
 

@@ -9,51 +9,35 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
+from services.text_forms import (
+    CheckPath,
+    EurekaUrl,
+    HeaderName,
+    HeaderValue,
+    Host,
+    ImageReference,
+    LogDriver,
+    MountSource,
+    MountTarget,
+    Name,
+    NetworkName,
+    Path,
+    ProfileName,
+    ServiceName,
+    StopSignal,
+    Text,
+    User,
+    Word,
+    WorkingDir,
+)
 from services.units import Duration, PositiveDuration, Size
 
-SERVICE_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
-"""A DNS label of at most 40 characters that begins with a letter."""
-
-ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, max_length=40)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 StrategyName = Literal["rolling", "recreate"]
-_Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
-_EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$", max_length=256)]
-_HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
-_HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1024)]
-_LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$", max_length=256)]
-_NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
-Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*$", max_length=512)]
-_CheckPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*$", max_length=512)]
-_Host = Annotated[
-    str,
-    BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
-    StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253),
-]
-_DOMAIN = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]+)?"
-_NAME = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*"
-_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_DIGEST = r"[A-Za-z][A-Za-z0-9]*([-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_ImageReference = Annotated[
-    str,
-    StringConstraints(pattern=rf"^({_DOMAIN}/)?{_NAME}(/{_NAME})*(:{_TAG})?(@{_DIGEST})?$", max_length=512, min_length=1),
-]
-"""The grammar of github.com/distribution/reference, by which every engine reads image references.
-
-An image's id is such a reference too.
-"""
-_SIGNAL = (
-    "ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN"
-    r"|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(\+([1-9]|1[0-5]))?|RTMAX(-([1-9]|1[0-4]))?"
-)
-_StopSignal = Annotated[str, StringConstraints(pattern=rf"^((SIG)?({_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$")]
-"""A signal of Linux by name or number, as the engine reads it.
-
-The engine refuses a container with any other stop signal.
-"""
 
 
 def _environment_value(value: Any) -> Any:
@@ -66,9 +50,7 @@ def _environment_value(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and math.isfinite(value) else value
 
 
-_EnvironmentValue = Annotated[
-    str, BeforeValidator(_environment_value), StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$")
-]
+_EnvironmentValue = Annotated[Word, BeforeValidator(_environment_value)]
 
 
 def _count_or_percent(value: Any) -> Any:
@@ -94,7 +76,7 @@ class Route(_Part):
     `strip_prefix` removes the prefix from the path that the service gets.
     """
 
-    host: _Host | None = None
+    host: Host | None = None
     path_prefix: Path = "/"
     strip_prefix: Flag = False
 
@@ -111,15 +93,15 @@ HEALTHCHECK_USER_AGENT = "sluice-healthcheck"
 class Healthcheck(_Part):
     """The readiness check of an instance: HTTP (the default), `tcp`, the container's own `test`, or none."""
 
-    path: _CheckPath | None = None
+    path: CheckPath | None = None
     port: Port | None = None
-    headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict, max_length=32)
-    expect_json: dict[_Text, Any] | None = Field(default=None, max_length=32)
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=32)
+    expect_json: dict[Text, Any] | None = Field(default=None, max_length=32)
     tcp: Flag = False
-    test: list[_Text] | None = Field(default=None, min_length=1, max_length=64)
+    test: list[Word] | None = Field(default=None, min_length=1, max_length=64)
     disable: Flag = False
-    any_below_500: bool = Field(default=False, exclude=True, repr=False)
-    """Whether any answer below 500 is healthy. Only Sluice sets it: for a service without a check."""
+    any_below_500: SkipJsonSchema[bool] = Field(default=False, exclude=True, repr=False)
+    """Whether any answer below 500 is healthy. Only Sluice sets it, for a service without a check: requests may not."""
     interval: PositiveDuration = 1
     timeout: PositiveDuration = 2
     retries: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
@@ -145,7 +127,7 @@ class Eureka(_Part):
     Spring's load balancer (35).
     """
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?(/[^\s?#]*)?$", max_length=512)]
+    url: EurekaUrl
     consumer_staleness: Duration = 95
 
 
@@ -176,8 +158,8 @@ class VolumeMount(_Part):
     """A named volume, a host path (under the operator's allowed roots), or a tmpfs."""
 
     type: Literal["volume", "bind", "tmpfs"] = "volume"
-    source: Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9/][A-Za-z0-9_./\-]*$")] | None = None
-    target: Annotated[str, StringConstraints(max_length=512, pattern=r"^/[^\x00:\n\r]*$")]
+    source: MountSource | None = Field(default=None, validate_default=True)
+    target: MountTarget
     read_only: Flag = False
     shared: Flag = False
 
@@ -193,15 +175,20 @@ class VolumeMount(_Part):
         kind = "bind" if parts[0].startswith(("/", ".", "~")) else "volume"
         return {"type": kind, "source": parts[0], "target": parts[1], "read_only": parts[2:] == ["ro"]}
 
-    @model_validator(mode="after")
-    def _source_fits(self) -> Self:
-        if self.type != "tmpfs" and not self.source:
-            raise ValueError("needs a source")
-        if self.type == "bind" and (not (self.source or "").startswith("/") or ".." in (self.source or "").split("/")):
-            raise ValueError('a host path must be absolute and without ".."')
-        if self.type == "volume" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", self.source or ""):
-            raise ValueError("a volume's name has letters, digits, '_', '.' and '-' only")
-        return self
+    @field_validator("source")
+    @classmethod
+    def _source_fits(cls, source: str | None, info: ValidationInfo) -> str | None:
+        kind, text = info.data.get("type"), source or ""
+        if kind != "tmpfs" and not text:
+            raise ValueError("is required")
+        if kind == "bind" and (not text.startswith("/") or ".." in text.split("/")):
+            raise ValueError('must be an absolute path of the host, without ".."')
+        if kind == "volume" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", text):
+            raise ValueError(
+                "must be a volume's name: at most 255 letters, digits, '_', '.' and '-', a letter or digit first; "
+                'or a host path, which begins with "/"'
+            )
+        return source
 
     @property
     def host_path(self) -> str:
@@ -229,8 +216,8 @@ class Logging(_Part):
     can be read; admission decides which drivers may come into force.
     """
 
-    driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = "json-file"
-    options: dict[_LabelName, _Text] = Field(default_factory=_log_options, max_length=32)
+    driver: LogDriver = "json-file"
+    options: dict[Name, Text] = Field(default_factory=_log_options, max_length=32)
 
 
 class ContainerFields(_Part):
@@ -240,18 +227,18 @@ class ContainerFields(_Part):
     field replaces no instance.
     """
 
-    command: list[_Text] | None = Field(default=None, max_length=256)
-    entrypoint: list[_Text] | None = Field(default=None, max_length=256)
-    working_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n\r]*$", max_length=1024)] | None = None
-    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]+(:[A-Za-z0-9_.\-]+)?$", max_length=128)] | None = None
-    environment: dict[_EnvironmentName, _EnvironmentValue] = Field(default_factory=dict, max_length=1000)
+    command: list[Word] | None = Field(default=None, max_length=256)
+    entrypoint: list[Word] | None = Field(default=None, max_length=256)
+    working_dir: WorkingDir | None = None
+    user: User | None = None
+    environment: dict[Name, _EnvironmentValue] = Field(default_factory=dict, max_length=1000)
     links: list[ServiceName] = Field(default_factory=list, max_length=100)
     resources: Resources | None = None
     volumes: list[VolumeMount] = Field(default_factory=list, max_length=64)
-    networks: list[_NetworkName] = Field(default_factory=list, max_length=16)
-    labels: dict[_LabelName, _Text] = Field(default_factory=dict, max_length=100)
+    networks: list[NetworkName] = Field(default_factory=list, max_length=16)
+    labels: dict[Name, Word] = Field(default_factory=dict, max_length=1000)
     logging: Logging = Field(default_factory=Logging)
-    stop_signal: _StopSignal | None = None
+    stop_signal: StopSignal | None = None
     init: Flag = False
     host_port: HostPort | None = None
 
@@ -259,7 +246,7 @@ class ContainerFields(_Part):
 class _SourceFields(_Part):
     """The fields that come first in a spec."""
 
-    image: _ImageReference | None = None
+    image: ImageReference | None = None
     port: Port | None = None
     replicas: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
 
@@ -295,9 +282,7 @@ class ServiceSpec(SpecFields):
     If `port` is absent, the port is the image's only EXPOSEd one.
     """
 
-    profiles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")], SpecFields] = Field(
-        default_factory=dict, max_length=32
-    )
+    profiles: dict[ProfileName, SpecFields] = Field(default_factory=dict, max_length=32)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

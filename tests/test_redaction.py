@@ -73,7 +73,40 @@ def test_secret_of_several_lines_is_masked_line_by_line() -> None:
 
 def test_output_of_instance_is_masked() -> None:
     text = "connecting with hunter2-hunter2 to postgres://app:letmein99@db/x; PIN 1234\n"
-    assert log_mask(SPEC).text(text) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
+    assert log_mask(SPEC).text(text) == "connecting with *** to postgres://app:***@db/x; PIN ***\n"
+
+
+@pytest.mark.parametrize(
+    ("password", "text", "shown"),
+    [
+        ("postgres", "connecting to postgres://db, driver postgres 17", "connecting to postgres://db, driver postgres 17"),
+        ("postgres", "PASSWORD=postgres user=postgres;", "PASSWORD=*** user=***;"),
+        ("postgres", "password: postgres", "password: ***"),
+        (
+            "postgres",
+            """{"password":"postgres", 'p': 'postgres', `postgres`}""",
+            """{"password":"***", 'p': '***', `***`}""",
+        ),
+        ("postgres", "redis://postgres@cache", "redis://***@cache"),
+        ("postgres", "postgresql=postgresql, /var/lib/postgres", "postgresql=postgresql, /var/lib/postgres"),
+        ("airflow", "/opt/airflow/dags of airflow", "/opt/airflow/dags of airflow"),
+        ("correct horse", "it is correct horse, xcorrect horsex", "it is ***, x***x"),
+        ("letmeinplease", "letmeinplease", "***"),
+        ("hunter2", "hunter2 is not hunter22", "*** is not hunter22"),
+        ("hunter22", "xhunter22x", "x***x"),
+        ("true", "tls=true", "tls=true"),
+        ("abc", "x=abc", "x=abc"),
+    ],
+)
+def test_short_secret_is_masked_only_in_the_place_of_a_value(password: str, text: str, shown: str) -> None:
+    assert log_mask({"environment": {"POSTGRES_PASSWORD": password}}).text(text) == shown
+
+
+def test_short_secrets_that_overlap_are_all_masked() -> None:
+    mask = log_mask(
+        {"environment": {"A_TOKEN": "pass", "B_TOKEN": "pass-x", "C_TOKEN": "s-word", "D_TOKEN": "longer-password"}}
+    )
+    assert mask.text("=pass-xy =pass-x 'pass-word longer-password") == "=***-xy =*** '***-word ***"
 
 
 KEY = (
@@ -145,8 +178,8 @@ def test_private_key_under_harmless_name_is_masked_line_by_line() -> None:
 
 
 def test_longest_of_secrets_with_common_prefix_is_masked_completely() -> None:
-    mask = log_mask({"environment": {"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-longer", "C_TOKEN": "efgh-longer-still"}})
-    assert mask.text("abcdefgh abcdefgh-longer abcdefgh-long efgh-longer-still") == "*** *** ***-long ***"
+    mask = log_mask({"environment": {"A_TOKEN": "abcdefg1", "B_TOKEN": "abcdefg1-longer", "C_TOKEN": "efg1-longer-still"}})
+    assert mask.text("abcdefg1 abcdefg1-longer abcdefg1-long efg1-longer-still") == "*** *** ***-long ***"
 
 
 def test_each_secret_of_large_spec_is_masked_and_near_misses_are_not() -> None:
@@ -175,6 +208,7 @@ def test_masking_of_long_line_of_secret_prefixes_ends(part: str) -> None:
     """Each case takes a fraction of a second. Quadratic masking takes an hour and exceeds the tests' timeout."""
     line = part * (1_000_000 // len(part))
     log_mask({"environment": {"TOKEN": "a" * 5000 + "b"}}).text(line)
+    log_mask({"environment": {f"TOKEN_{n}": "a" * n for n in range(4, 12)}}).text(line)
     list(masked_fields({"environment": {"A": line + "***"}}))
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from services.rollouts.requests.spec_errors import field_errors
-from services.spec import ServiceName, ServiceSpec, count_of
+from services.spec import ServiceSpec, count_of
+from services.text_forms import FORMS, ServiceName
 
 LONG = "x" * 1_000_000
 
@@ -46,6 +47,16 @@ GOOD: list[dict[str, Any]] = [
     {"resources": {"cpus": 0.5, "memory": "256m", "pids": 512}},
     {"volumes": ["data:/data:ro", {"type": "tmpfs", "target": "/tmp"}, "/srv/files:/files"]},
     {"labels": {"com.example/team": "shop"}},
+    {
+        "labels": {
+            "traefik.http.routers.lab.tls.domains[0].main": "example.com",
+            "caddy.@ws.0_header": "Connection *Upgrade*",
+        }
+    },
+    {"labels": {" ü ": "x" * 100_000, "9": ""}},
+    {"environment": {"ConnectionStrings:Default": "x", "2FA_ISSUER": "x", "a[0].b": "x", "ü ö": "x", "@": "x"}},
+    {"volumes": ["v" * 255 + ":/data", "/srv/my files/@home/ü:/files"]},
+    {"command": ["x" * 131_071], "healthcheck": {"test": ["CMD-SHELL", "x" * 131_071]}},
     {"logging": {"driver": "journald", "options": {"tag": "x"}}},
     {"stop_signal": "SIGINT"},
     {"stop_signal": "SIGRTMIN+3"},
@@ -163,6 +174,11 @@ BAD: list[tuple[str, Any]] = [
     ("labels", {"sluice.name": "x"}),
     ("labels", {"a\nb": "x"}),
     ("labels", {"a": 1}),
+    ("labels", {"a=b": "x"}),
+    ("labels", {"": "x"}),
+    ("labels", {"a": "\x00"}),
+    ("volumes", ["v" * 256 + ":/data"]),
+    ("volumes", ["/a\nb:/data"]),
     ("logging", {"driver": "json file"}),
     ("stop_signal", "KILL\n"),
     ("stop_signal", "sigterm"),
@@ -219,6 +235,42 @@ def test_invalid_value_is_refused_with_name_of_field(field: str, value: Any) -> 
     assert sum(len(error.message) for error in errors) < 100_000
     text = " ".join(error.message for error in errors)
     assert field in text or any(error.field.startswith(field) for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"labels": {"a=b": "x"}}, "every one but '=' and control characters is allowed"),
+        ({"environment": {"a\tb": "x"}}, "every one but '=' and control characters is allowed"),
+        ({"environment": {"path": "\x00"}}, "every character but NUL"),
+        ({"command": ["\x00"]}, "every character but NUL"),
+        ({"volumes": ["da ta:/data"]}, "letters, digits, '_', '.' and '-'"),
+        ({"volumes": ["/da\tta:/data"]}, "every character but control characters"),
+        ({"healthcheck": {"path": "/", "headers": {"a b": "x"}}}, "letters, digits and !#$%&'*+.^_`|~-"),
+        ({"healthcheck": {"path": "/", "headers": {"a": "ü"}}}, "printable ASCII"),
+        ({"profiles": {"a b": {}}}, "letters, digits, '_', '.' and '-'"),
+        ({"networks": ["a b"]}, "letters, digits, '_', '.' and '-'"),
+    ],
+    ids=str,
+)
+def test_refusal_names_the_allowed_characters(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        spec(**fields)
+    [error] = field_errors(refused.value)
+    assert sentence in error.message
+
+
+def test_every_pattern_of_the_spec_has_a_sentence() -> None:
+    def patterns(schema: Any) -> set[str]:
+        if isinstance(schema, dict):
+            own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+            named = set(schema.get("patternProperties", {}))
+            return own | named | {each for value in schema.values() for each in patterns(value)}
+        return {each for value in schema for each in patterns(value)} if isinstance(schema, list) else set()
+
+    found = patterns(ServiceSpec.model_json_schema())
+    assert len(found) > 15
+    assert found <= FORMS.keys()
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ from services.builds.context import check_context, check_dockerfile, escapes_roo
 from services.builds.log import numbered
 from services.builds.manager import MAX_UNFINISHED_BUILDS, BuildSettings, find_build
 from services.rollouts.requests.command import DeployRequest
-from services.spec import SERVICE_NAME
 from services.store.tables import Build
+from services.text_forms import SERVICE_NAME
 
 router = APIRouter(prefix="/builds", tags=["builds"])
 _TAR_TYPES = ("application/x-tar", "application/tar", "application/gzip", "application/x-gzip")

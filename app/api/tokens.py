@@ -22,8 +22,8 @@ from app.context import AppContext
 from app.problems import declared, invalid
 from services.clock import rfc3339
 from services.grant import Grant
-from services.spec import Path
 from services.store.tables import Token
+from services.text_forms import Path
 from services.units import duration
 
 router = APIRouter(tags=["tokens"])

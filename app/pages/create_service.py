@@ -16,8 +16,8 @@ from app.pages.form_commands import FormCommand, parse_create_form
 from app.pages.forms import Form, handle_post, show_form
 from app.problems import Problem
 from services.errors import FieldError
-from services.spec import SERVICE_NAME
 from services.store.tables import Service
+from services.text_forms import SERVICE_NAME
 
 router = APIRouter(prefix="/ui/new")
 FORM_FIELDS = ("name", "image", "port", "replicas", "note", "fields")

@@ -17,7 +17,7 @@ from services.units import duration, size
 T = TypeVar("T")
 _UNKNOWN = Key("refused", "unknown key")
 _NOTHING: tuple[Any, ...] = (None, False, [], {})
-"""Values by which a key requests nothing."""
+"""Values by which a known key requests nothing. An unknown key is refused with them as well: it may be a typo."""
 
 
 class Findings:
@@ -51,7 +51,7 @@ class Findings:
             if key.support == "taken":
                 if value.value is not None:
                     taken[name] = value
-            elif key.support == "refused" and value.value not in _NOTHING and key is _UNKNOWN:
+            elif key is _UNKNOWN:
                 self.unknown(value, key.why, name, known)
             elif key.support == "refused" and value.value not in _NOTHING:
                 self.refuse(value, key.why)

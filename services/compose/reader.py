@@ -16,7 +16,7 @@ from services.compose.keys import TOP
 from services.compose.networks import Networks
 from services.compose.service import ComposeService, ServiceReader
 from services.compose.volumes import Volumes
-from services.spec import SERVICE_NAME
+from services.text_forms import SERVICE_NAME
 
 PROJECT = r"[a-z0-9][a-z0-9_-]{0,62}"
 _MAX_FINDINGS = 100

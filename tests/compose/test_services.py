@@ -22,6 +22,12 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("stop_grace_period: 1m30s", {"stop_grace_period": 90}),
     ("scale: 3", {"replicas": 3}),
     ("restart: unless-stopped", {}),
+    ("labels: {'traefik.http.routers.lab.tls.domains[0].main': example.com, caddy.@ws.0_header: Connection *Upgrade*}",
+     {"labels": {"traefik.http.routers.lab.tls.domains[0].main": "example.com",
+                 "caddy.@ws.0_header": "Connection *Upgrade*", "compose.project": "shop"}}),
+    ('environment: ["ConnectionStrings:Default=x=y", 2FA_ISSUER=x]',
+     {"environment": {"ConnectionStrings:Default": "x=y", "2FA_ISSUER": "x"}}),
+    ("cap_add:\nread_only: false\nulimits: {}", {}),
     ('environment: {A: 1, B: true, C: no, D: 1.10, E: ""}',
      {"environment": {"A": "1", "B": "true", "C": "no", "D": "1.10", "E": ""}}),
     ("environment: [A=1, B=x=y, C=]", {"environment": {"A": "1", "B": "x=y", "C": ""}}),
@@ -120,6 +126,10 @@ REFUSED: list[tuple[str, str, int, str]] = [
     ("x-sluice: 5", "x-sluice", 4, "must be a mapping"),
     ("x-sluice: {manage: maybe}", "x-sluice.manage", 4, "true or false"),
     ("user: !mine x", "user", 4, "the tag !mine"),
+    ("nonsense:", "nonsense", 4, "unknown key"),
+    ("nonsense: false", "nonsense", 4, "unknown key"),
+    ("helthcheck: {}", "helthcheck", 4, 'did you mean "healthcheck"'),
+    ("deploy: {resources: {limits: {memroy: }}}", "deploy.resources.limits.memroy", 4, 'did you mean "memory"'),
 ]
 
 

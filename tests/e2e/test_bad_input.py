@@ -30,7 +30,7 @@ FIELDS: dict[str, list[Any]] = {
     "working_dir": ["relative", "/a\nb", 7, "/" + LONG],
     "user": ["a b", "root\n", "x" * 200, 7, "a:b:c"],
     "environment": [
-        ["A=b"], {"A B": "c"}, {"A=B": "c"}, {"A\n": "c"}, {"": "c"}, {"A": []}, {"A": "x\x00y"}, {"A": LONG},
+        ["A=b"], {"A\tB": "c"}, {"A=B": "c"}, {"A\n": "c"}, {"": "c"}, {"A": []}, {"A": "x\x00y"}, {"A": LONG},
     ],
     "healthcheck": [
         "/", [], {"path": "healthz"}, {"path": "/x y"}, {"path": "/x\r\nHost: y"}, {"path": "/", "tcp": True},
@@ -38,7 +38,7 @@ FIELDS: dict[str, list[Any]] = {
         {"path": "/", "retries": 0}, {"path": "/", "timeout": -1}, {"path": "/", "port": 0}, {"test": []},
         {"test": ["rm", "-rf"]},
         {"path": "/", "headers": {"X\nY": "z"}}, {"path": "/", "headers": {"X": "a\r\nY: b"}}, {"pth": "/"},
-        {"tcp": "yes\n"},
+        {"tcp": "yes\n"}, {"path": "/", "any_below_500": True}, {"any_below_500": False}, {"any_below_500": None},
     ],
     "routes": [
         "/", {"path_prefix": "/"}, [{"path_prefix": "x"}], [{"path_prefix": "/a b"}],
@@ -57,7 +57,7 @@ FIELDS: dict[str, list[Any]] = {
         [{"source": "x", "target": "/a\nb"}],
     ],
     "networks": ["bridge", ["no-such-network"], ["a b"], [7]],
-    "labels": [["a=b"], {"sluice.name": "x"}, {"a b": "c"}, {"a": 7}, {"": "x"}],
+    "labels": [["a=b"], {"sluice.name": "x"}, {"a\tb": "c"}, {"a": 7}, {"": "x"}],
     "logging": ["none", {"driver": "a b"}, {"driver": "json-file", "options": {"a": 7}}],
     "stop_signal": ["KILL -9", 9, "sigterm\n", "$(x)"],
     "init": ["true", 1, {}],

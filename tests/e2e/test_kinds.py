@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.service_fixture import ServiceFixture
@@ -41,6 +43,28 @@ async def test_service_without_a_port_is_deployed_updated_and_removed(fixture: S
     await fixture.change("scale", {"replicas": 0})
     await fixture.remove()
     assert await fixture.containers() == []
+
+
+async def test_names_and_words_that_the_engine_accepts_reach_the_container_unchanged(fixture: ServiceFixture) -> None:
+    labels = {
+        "traefik.http.routers.lab.tls.domains[0].main": "example.com",
+        "caddy.@ws.0_header": "Connection *Upgrade*",
+        "ü ö": "x" * 5000,
+    }
+    environment = {"ConnectionStrings:Default": "Server=db", "2FA_ISSUER": "x", "LONGEST": "x" * (131_071 - 8)}
+    word = "x" * 131_071
+    command = ["python", "-c", "import signal; signal.signal(15, lambda *_: exit()); signal.pause()", word]
+    worker = {"service": fixture.service, "image": fixture.images.one, "port": None, "command": command}
+    await fixture.deploy({**worker, "labels": labels, "environment": environment})
+    (container,) = await fixture.containers()
+    found = json.loads(await fixture.docker("inspect", container["Id"]))[0]["Config"]
+    assert found["Labels"].items() >= labels.items()
+    assert {f"{name}={value}" for name, value in environment.items()} <= set(found["Env"])
+    assert found["Cmd"][-1] == word
+    for field, value in (("command", ["true", word + "x"]), ("environment", {"LONGEST": "x" * (131_072 - 8)})):
+        refused = await fixture.http.post("/deployments", json={"service": fixture.service, field: value})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_spec")
+        assert "131071 bytes" in refused.json()["detail"], field
 
 
 async def test_service_is_reached_by_name_and_internal_url_across_its_deployment(fixture: ServiceFixture) -> None:

@@ -18,7 +18,7 @@ from app.cli.errors import usage
 DEFAULT_FILE = "sluice.yaml"
 _DEEPEST = 32
 _SERVICES = re.compile(r"""^(?:services|"services"|'services')\s*:|^\{\s*"?services"?\s*:""", re.MULTILINE)
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+VARIABLE = re.compile(r"[^=\x00-\x1f\x7f]+")
 """Pattern of a variable's name, as the spec accepts it."""
 
 
@@ -65,7 +65,10 @@ def variable(text: str) -> dict[str, str]:
     """
     name, given, value = text.partition("=")
     if not VARIABLE.fullmatch(name.strip()):
-        raise usage(f"--env: invalid variable name {name.strip()!r}", "Use --env NAME=value.")
+        raise usage(
+            f"--env: invalid variable name {name.strip()!r}",
+            "Use --env NAME=value; a name has one character at least, and no control characters.",
+        )
     if given:
         return {name.strip(): value}
     return {name: here(name, "--env")}

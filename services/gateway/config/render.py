@@ -32,7 +32,7 @@ from services.gateway.config.latency_buckets import BUCKETS
 from services.gateway.config.model import DesiredBackend, GatewaySettings
 from services.gateway.config.names import live_backend, spare_backend
 from services.routing.port import Endpoint, RoutedService
-from services.spec import SERVICE_NAME
+from services.text_forms import SERVICE_NAME
 
 MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
 MAX_DOWN_CHECK_INTERVAL = 250

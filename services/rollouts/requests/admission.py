@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from services.engine.port import LogConfig
 from services.errors import FieldError
 from services.outbound import OutboundPolicy, OutboundRefusedError
+from services.rollouts.requests.container_limits import container_limit_errors
 from services.rollouts.requests.host_mounts import mount_errors, overlap_errors
 from services.rollouts.requests.log_drivers import log_errors
 from services.rollouts.state.revision_spec import revision_spec
@@ -43,6 +44,7 @@ def admission_errors(rules: AdmissionRules, session: Session, service: str, spec
     may have changed.
     """
     return [
+        *container_limit_errors(spec),
         *mount_errors(rules.host_roots, rules.protected, spec),
         *overlap_errors(session, service, spec),
         *log_errors(rules.log_drivers, spec.logging),

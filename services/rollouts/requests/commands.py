@@ -40,8 +40,8 @@ from services.rollouts.state.dependencies import next_group
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import OF_PRESENT, Kind
 from services.rollouts.state.transitions import StateWriter
-from services.spec import SERVICE_NAME
 from services.store.tables import Deployment, Revision, Service
+from services.text_forms import SERVICE_NAME
 
 REPEATED_FIELDS = (
     "service", "kind", "body", "mode", "profile_named", "profile", "on_conflict", "replicas", "strategy", "image", "note",

@@ -12,20 +12,8 @@ from pydantic import BaseModel, ValidationError
 from services.errors import FieldError, RequestError, field_path
 from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.spec import ServiceSpec, SpecFields
+from services.text_forms import FORMS
 
-_FORM_MESSAGES: Mapping[str, str] = {
-    "image": 'must be an image reference such as "web:1.5" or "registry.example/web@sha256:…"',
-    "path": 'must start with "/" and have no spaces or control characters',
-    "path_prefix": 'must start with "/" and have no spaces, control characters or query',
-    "host": 'must be a host name such as "shop.example.com"',
-    "working_dir": "must be an absolute path",
-    "user": 'must be a name or number, or "user:group"',
-    "stop_signal": 'must be a signal such as "SIGTERM"',
-    "source": "must be a volume's name or an absolute path, of letters, digits, '_', '.', '-' and '/'",
-    "target": "must be an absolute path in the container",
-    "links": "must be names of services",
-    "networks": "must be names of networks that the engine has",
-}
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value) should ")
 MAX_ERRORS = 200
 """Maximum number of wrong fields that the answer to one request names."""
@@ -49,9 +37,12 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     return described(error, _field_error)
 
 
-def unknown_null_errors(body: Mapping[str, Any]) -> list[FieldError]:
-    """Return errors for nulls of unknown fields, which a merge would drop without an error."""
-    locations = islice(_unknown_nulls(body, ServiceSpec), MAX_ERRORS)
+def unknown_field_errors(body: Mapping[str, Any]) -> list[FieldError]:
+    """Return errors for unknown fields that Pydantic does not see or refuse.
+
+    These are nulls of fields that the spec does not have, which a merge drops, and fields that only Sluice sets.
+    """
+    locations = islice(_unknown_fields(body, ServiceSpec), MAX_ERRORS)
     return [_unknown_field_error(each, suggest=number < MAX_SUGGESTIONS) for number, each in enumerate(locations)]
 
 
@@ -96,8 +87,7 @@ def _field_error(error: Mapping[str, Any], suggest: bool) -> FieldError:
         return _unknown_field_error(error["loc"], suggest=suggest)
     field = field_path(error["loc"])
     if error["type"] == "string_pattern_mismatch":
-        field_name = next((part for part in reversed(error["loc"]) if part in _FORM_MESSAGES), "")
-        return FieldError(field, _FORM_MESSAGES.get(field_name, "has invalid characters"))
+        return FieldError(field, FORMS[error["ctx"]["pattern"]])
     message = humanize(error)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
         field = message.partition(" ")[0]
@@ -111,18 +101,22 @@ def _unknown_field_error(location: Sequence[str | int], *, suggest: bool) -> Fie
 
 def _known_at(location: Sequence[str | int]) -> list[str]:
     part = next((_PARTS[name] for name in reversed(location) if isinstance(name, str) and name in _PARTS), None)
-    return list(part.model_fields) if part is not None else [*ServiceSpec.model_fields, *BODY_FIELDS]
+    if part is None:
+        return [*ServiceSpec.model_fields, *BODY_FIELDS]
+    return [name for name, field in part.model_fields.items() if not field.exclude]
 
 
-def _unknown_nulls(fields: Mapping[str, Any], model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    """Yield the locations of nulls that are no fields of `model`, of its parts or of its profiles."""
+def _unknown_fields(fields: Mapping[str, Any], model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """Yield the locations of nulls that are no fields of `model`, its parts or profiles, and of fields of Sluice's own."""
     for name, value in fields.items():
         if name not in model.model_fields:
             if value is None:
                 yield (name,)
+        elif model.model_fields[name].exclude:
+            yield (name,)
         elif name == "profiles" and isinstance(value, Mapping):
             for profile, layer in value.items():
                 if isinstance(layer, Mapping):
-                    yield from ((name, profile, *location) for location in _unknown_nulls(layer, SpecFields))
+                    yield from ((name, profile, *location) for location in _unknown_fields(layer, SpecFields))
         elif name in _PARTS and isinstance(value, Mapping):
-            yield from ((name, *location) for location in _unknown_nulls(value, _PARTS[name]))
+            yield from ((name, *location) for location in _unknown_fields(value, _PARTS[name]))

@@ -18,7 +18,7 @@ from services.redaction import masked_fields
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.ownership import claims_of, ownership_errors, unmanaged_volumes, volumes_named
 from services.rollouts.requests.route_conflicts import route_conflicts
-from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid, unknown_null_errors
+from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid, unknown_field_errors
 from services.rollouts.requests.spec_merge import Layers, apply_layers
 from services.rollouts.state.revision_spec import revision_spec
 from services.secret_shapes import MASK
@@ -112,7 +112,7 @@ def merge(rules: AdmissionRules, current: Revision | None, deployment: Deploymen
     Raises RequestError as `validate` does.
     """
     _refuse_placeholders(deployment.body)
-    if errors := [*unknown_null_errors(deployment.body), *_check_replicas(deployment.body)]:
+    if errors := [*unknown_field_errors(deployment.body), *_check_replicas(deployment.body)]:
         raise invalid(errors)
     layers, replicas = apply_layers(
         current_layers(current), deployment.body, deployment.mode, deployment.profile_named, deployment.profile

@@ -152,7 +152,7 @@ def test_revision_conflict_exits_1(stub: Stub, sluice: Sluice) -> None:
     [
         (("deploy",), "SERVICE is missing"),
         (("deploy", "-f", "missing.yaml"), "missing.yaml cannot be read"),
-        (("deploy", "web", "--env", "1=2"), "--env: invalid variable name '1'"),
+        (("deploy", "web", "--env", "=2"), "--env: invalid variable name ''"),
         (("deploy", "web", "--set", "port"), "--set 'port' is not field=value"),
         (("deploy", "web", "--route", "/a,b"), "invalid --route '/a,b'"),
         (("deploy", "web", "--replicas", "many"), "replicas"),

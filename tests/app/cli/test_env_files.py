@@ -50,7 +50,7 @@ def test_env_file_is_parsed_like_common_dotenv_files(
 
 @pytest.mark.parametrize(
     "line",
-    ["hunter2 is no assignment", "1A=hunter2", "=hunter2", 'A="hunter2', "A='hunter2' x", "A B=hunter2", "A:B=hunter2"],
+    ["hunter2 is no assignment", "=hunter2", 'A="hunter2', "A='hunter2' x", "A B=hunter2", "A\x7fB=hunter2"],
 )
 def test_env_file_error_names_the_invalid_line_without_its_text(tmp_path: Path, line: str) -> None:
     path = tmp_path / "x.env"
@@ -58,6 +58,12 @@ def test_env_file_error_names_the_invalid_line_without_its_text(tmp_path: Path, 
     with pytest.raises(CliError, match=r"x\.env, line 4: not NAME=value") as refused:
         read_env_file(path)
     assert "hunter2" not in f"{refused.value} {refused.value.advice} {refused.value.document}"
+
+
+def test_env_file_may_have_every_name_that_the_engine_accepts(tmp_path: Path) -> None:
+    path = tmp_path / "x.env"
+    path.write_text("2FA_ISSUER=x\nConnectionStrings:Default=y\nlogging.level[0]=z\n")
+    assert read_env_file(path) == {"2FA_ISSUER": "x", "ConnectionStrings:Default": "y", "logging.level[0]": "z"}
 
 
 def test_unreadable_env_file_is_a_usage_error(sluice: Sluice, stub: Stub) -> None:
