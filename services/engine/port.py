@@ -42,6 +42,8 @@ class ImageInfo:
     """Settings of the HEALTHCHECK: `interval`, `timeout`, `start_period` in seconds; and `retries`."""
     on_build: tuple[str, ...] = ()
     """The image's ONBUILD instructions, which run in each build FROM the image."""
+    inspected: bool = True
+    """False for the stand-in of an image that the engine does not have yet, of which nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from services.rollouts.reconciler.observed_status import record_container_status
 from services.rollouts.reconciler.operations import Activate, FetchLogTail
 from services.rollouts.reconciler.publication import plan_publication
 from services.rollouts.reconciler.result import ReconcileResult, ReconcileStatus
+from services.rollouts.reconciler.route_continuity import preserve_routes
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.reconciler.step_writes import write_steps
 from services.rollouts.state.dependencies import is_blocked
@@ -91,6 +92,7 @@ def _write_plan(tx: ServiceTransaction, plan: Plan, observed: Sequence[ObservedI
     The status of the result has what these writes add.
     """
     publication = plan_publication(tx.snapshot, observed, tx.observation)
+    plan = preserve_routes(tx, plan, observed, publication)
     steps = write_steps(tx, plan.steps, observed, admits=publication.is_confirmed)
     deployment = write_deployment(tx, plan, observed, publication, steps.capacity_error)
     plan_changed = deployment.status_changed or any(isinstance(step, MarkDraining | Recall) for step in plan.steps)

@@ -13,12 +13,11 @@ from services.errors import RequestError
 from services.grant import Grant
 from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.image_defaults import resolve_image_defaults
+from services.rollouts.requests.new_revision import set_revision
 from services.rollouts.requests.ownership import unmanaged_volume
 from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import (
-    ValidatedRequest,
     current_revision,
     effective_replicas,
     existing_unmanaged_volume,
@@ -29,7 +28,6 @@ from services.rollouts.requests.validation import (
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
 from services.rollouts.state.revision_spec import revision_spec
-from services.rollouts.state.spec_hash import instance_hash
 from services.rollouts.state.status import OF_PRESENT, Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.store.database import Store
@@ -131,7 +129,10 @@ class DeploymentActivator:
                 return None
             if validated.spec.image != reference:
                 return validated.spec.image
-            self._make_revision(session, service, current, deployment, validated, image)
+            failed = set_revision(session, self._writer, deployment, current, validated, image)
+            if failed is not None:
+                self._refuse(session, id, failed)
+                return None
         if deployment.kind in OF_PRESENT and current is not None:
             _apply_current_revision(deployment, current)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
@@ -181,58 +182,6 @@ class DeploymentActivator:
         after = "nothing was started" if first else f"nothing was started; revision {service.revision} keeps serving"
         status = Status.FAILED if first else Status.ROLLED_BACK
         self._writer.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
-
-    def _make_revision(
-        self,
-        session: Session,
-        service: Service,
-        current: Revision | None,
-        deployment: Deployment,
-        validated: ValidatedRequest,
-        image: ImageInfo,
-    ) -> None:
-        """Set the deployment's revision: the current one if nothing but the size changes, else a new one."""
-        resolved = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
-        deployment.image, deployment.image_id = validated.spec.image, image.id
-        deployment.profile, deployment.failure_action = validated.layers.profile, validated.spec.failure_action
-        deployment.strategy = validated.spec.effective_strategy
-        deployment.replicas = validated.replicas
-        if deployment.replicas is None:
-            deployment.replicas = effective_replicas(session, service.name, deployment.id)
-        port, check = resolved.port, resolved.healthcheck
-        for code, text in resolved.warnings:
-            self._writer.warn(session, deployment, code, text)
-        same = (
-            current is not None
-            and current.spec == validated.layers.base
-            and (current.profile, current.overrides) == (validated.layers.profile, validated.layers.overrides)
-            and current.effective == validated.effective
-            and current.image_id == image.id
-        )
-        if current is not None and same:
-            deployment.revision = current.number
-            return
-        revision = Revision(
-            service=service.name,
-            number=service.next_revision,
-            spec=validated.layers.base,
-            profile=validated.layers.profile,
-            overrides=validated.layers.overrides,
-            effective=validated.effective,
-            image=validated.spec.image or "",
-            image_id=image.id,
-            port=port,
-            hash=instance_hash(image.id, port, check, validated.spec),
-            healthcheck={**check.model_dump(mode="json"), "any_below_500": check.any_below_500},
-            deployment=deployment.id or 0,
-            created_at=self._clock.now(),
-        )
-        service.next_revision += 1
-        service.removed = False
-        session.add(service)
-        session.add(revision)
-        session.flush()
-        deployment.revision = revision.number
 
     def _is_unchanged(self, deployment: Deployment, service: Service) -> bool:
         if deployment.kind in (Kind.RESTART, Kind.REMOVE) or service.revision is None:

@@ -29,6 +29,8 @@ from services.routing.port import EndpointState, Router, RoutingError
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
+REFUSED = frozenset({Status.FAILED, Status.ROLLED_BACK})
+"""The statuses of a deployment that ends before it begins, because it cannot begin."""
 PreviewAndInput = tuple[Preview, PlanInput | None]
 """A preview without its steps, and the planner's input; None if there is nothing to do."""
 
@@ -88,6 +90,7 @@ class DryRun:
                 return other_reference
             session.flush()
             preview = _preview(session, row, current)
+            warnings += _refusal(row)
             return replace(preview, warnings=[*warnings, *preview.warnings]), plan_input(session, row)
 
         while isinstance(result := await self._store.run_and_roll_back(apply), str):
@@ -108,12 +111,20 @@ def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]
     return [{"code": "waits", "message": f"waits for {other}; the steps are simulated as if it started now"}]
 
 
+def _refusal(row: Deployment) -> list[dict[str, str]]:
+    """Return a warning with the reason for which the deployment would end before it begins, if there is one."""
+    if row.status not in REFUSED:
+        return []
+    return [{"code": row.reason or row.status, "message": f"the deployment would fail: {row.message}"}]
+
+
 def _placeholder_image(reference: str, current: Revision | None) -> ImageInfo:
     """Return a stand-in for an image that is not pulled yet.
 
     It differs from the current image, and exposes the current revision's port.
     """
-    return ImageInfo("", reference, (current.port,) if current is not None and current.port is not None else ())
+    ports = (current.port,) if current is not None and current.port is not None else ()
+    return ImageInfo("", reference, ports, inspected=False)
 
 
 def _preview(session: Session, row: Deployment, current: Revision | None) -> Preview:
@@ -123,10 +134,12 @@ def _preview(session: Session, row: Deployment, current: Revision | None) -> Pre
     from_replicas, replicas = row.from_replicas or 0, row.replicas or 0
     old = {**comparable_spec(current), "replicas": from_replicas} if current is not None else {}
     new = {**(old if row.kind == Kind.REMOVE else comparable_spec(wanted)), "replicas": replicas}
+    if row.status in REFUSED:
+        new = old
     return Preview(
         service=row.service,
         kind=row.kind,
-        message="nothing to change",
+        message=row.message if row.status in REFUSED else "nothing to change",
         revision=row.revision,
         from_revision=row.from_revision,
         replicas=replicas,

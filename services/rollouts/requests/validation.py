@@ -17,6 +17,7 @@ from services.masking import too_many_secrets
 from services.redaction import masked_fields
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.ownership import claims_of, ownership_errors, unmanaged_volumes, volumes_named
+from services.rollouts.requests.port_needs import null_port_errors
 from services.rollouts.requests.route_conflicts import route_conflicts
 from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid, unknown_field_errors
 from services.rollouts.requests.spec_merge import Layers, apply_layers
@@ -63,6 +64,7 @@ def validate(session: Session, rules: AdmissionRules, current: Revision | None, 
         *admission_errors(rules, session, name, validated.spec),
         *route_conflicts(session, name, validated.spec.routes),
         *foreign_claims(session, rules, grant, name, current, validated.effective, deployment.body),
+        *_null_port_errors(session, name, current, validated),
     ]
     if errors:
         raise invalid(errors)
@@ -87,6 +89,7 @@ def stored_errors(
         *admission_errors(rules, session, name, spec),
         *route_conflicts(session, name, spec.routes),
         *foreign_claims(session, rules, grant, name, current, revision.effective),
+        *_stored_port_errors(session, revision, current),
     ]
 
 
@@ -204,6 +207,23 @@ def effective_replicas(session: Session, name: str, deployment: int | None = Non
     service = session.get(Service, name)
     size = service.replicas if service is not None and service.revision is not None else 1
     return requested if requested is not None else size
+
+
+def _null_port_errors(
+    session: Session, name: str, current: Revision | None, validated: ValidatedRequest
+) -> list[FieldError]:
+    """Check a spec that gives its port as null."""
+    if validated.effective.get("port", 0) is not None:
+        return []
+    return null_port_errors(session, name, validated.layers.effective(), validated.spec, current)
+
+
+def _stored_port_errors(session: Session, revision: Revision, current: Revision | None) -> list[FieldError]:
+    """Check a stored revision without a port that would follow a revision with one."""
+    if revision.port is not None or current is None or current.port is None:
+        return []
+    named = Layers(revision.spec, revision.profile, revision.overrides).effective()
+    return null_port_errors(session, revision.service, named, revision_spec(revision), current)
 
 
 def _exclusive_volume_errors(spec: ServiceSpec, replicas: int) -> list[FieldError]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, func, select, tuple_, union
 from sqlmodel.sql.expression import Select
 
@@ -82,6 +83,24 @@ def linked_services(session: Session) -> set[str]:
     return {name for _, links in active_spec_values(session, "links") for name in links}
 
 
+def services_linking_to(session: Session, service: str) -> list[str]:
+    """Return the other services whose current or coming revision names this service in `links` by itself.
+
+    The links of a Compose file's services do not count: each of them gets a link to every service on its networks, workers
+    included. Deployments from a Compose file have a group.
+    """
+    linking = [name for name, links in active_spec_values(session, "links") if name != service and service in links]
+    if not linking:
+        return []
+    grouped = (
+        select(Revision.service)
+        .join(Deployment, col(Deployment.id) == Revision.deployment)
+        .where(col(Revision.service).in_(linking), _is_active_revision(), col(Deployment.group).is_not(None))
+    )
+    from_files = session.exec(grouped).all()
+    return sorted(set(linking) - set(from_files))
+
+
 def active_spec_values(session: Session, field: str) -> list[tuple[str, list[Any]]]:
     """Return (service, value of the list field) for each current or coming revision with a value.
 
@@ -96,14 +115,19 @@ def active_spec_values(session: Session, field: str) -> list[tuple[str, list[Any
 @cache
 def _active_values(field: str) -> Select[str, Any]:
     """Build the query once for each field: building it takes half as long as running it."""
-    present = select(Service.name, Service.revision)
-    coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
     effective = col(Revision.effective)
     return (
         select(Revision.service, effective[field])
-        .where(tuple_(Revision.service, Revision.number).in_(union(present, coming)))
+        .where(_is_active_revision())
         .where(func.json_array_length(effective, f"$.{field}") > 0)
     )
+
+
+def _is_active_revision() -> ColumnElement[bool]:
+    """Return the condition that a revision is current, or that of a deployment in progress."""
+    present = select(Service.name, Service.revision)
+    coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
+    return tuple_(Revision.service, Revision.number).in_(union(present, coming))
 
 
 def traffic_split(
