@@ -68,7 +68,10 @@ class Mask:
         return _replace(line, [(begin, end) for _, begin, end in found])
 
     def _without_words(self, line: str) -> str:
-        """Mask the short secrets. They may overlap, since one may be in the place of a value where another is not."""
+        """Mask the short secrets.
+
+        Their matches may overlap, since one may be in the place of a value where another is not.
+        """
         found = self._words.find_matches_as_indexes(line, overlapping=True) if self._words is not None else []
         return _replace(line, sorted((begin, end) for _, begin, end in found if _stands_as_secret(line, begin, end)))
 

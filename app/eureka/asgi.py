@@ -22,13 +22,10 @@ from services.eureka.ownership import Forbidden
 from services.eureka.registry import Registry
 
 log = structlog.get_logger(__name__)
-MAX_BODY = 65_536
-"""Maximum bytes of a registration; real registrations have about 1,000."""
+MAX_BODY = 262_144
+"""Maximum bytes of a registration; real registrations have about 1,000, and more with large metadata."""
 MAX_FIELDS = 200
-"""Maximum parameters of a query.
-
-The parameters hold the metadata of one operation; the limit is twice the number that is kept.
-"""
+"""Maximum parameters of a query: the metadata that one operation adds."""
 BODY_WITHIN = 10.0
 """Seconds for a whole body."""
 

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from services.eureka.applications import Entry, Snapshot
-from services.eureka.instance_info import UNREADABLE, InvalidRegistration, Port
+from services.eureka.instance_info import AMAZON, DEFAULT_DATA_CENTER, UNREADABLE, InvalidRegistration, Port
 
 MAX_DEPTH = 8
 EMPTY_MAP = "java.util.Collections$EmptyMap"
@@ -163,12 +163,18 @@ def _instance_of(root: Element) -> dict[str, Any]:
             fields[element.tag] = {"$": element.text, "@enabled": element.get("enabled", "true")}
         elif element.tag in ("dataCenterInfo", "leaseInfo", "metadata"):
             inner = {_key(child.tag): child.text or "" for child in element}
-            fields[element.tag] = {**({"@class": element.get("class")} if element.get("class") else {}), **inner}
+            kind = element.get("class") or (_data_center_class(inner) if element.tag == "dataCenterInfo" else None)
+            fields[element.tag] = {**({"@class": kind} if kind else {}), **inner}
         elif len(element):
             raise InvalidRegistration(UNREADABLE)
         else:
             fields[element.tag] = element.text
     return fields
+
+
+def _data_center_class(fields: dict[str, str]) -> str:
+    """Return the class of a dataCenterInfo without one, as Go clients write it in XML."""
+    return AMAZON if fields.get("name") == "Amazon" else DEFAULT_DATA_CENTER
 
 
 def _depth(value: Any, at: int = 0) -> int:

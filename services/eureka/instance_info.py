@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-MAX_TEXT, MAX_METADATA, MAX_METADATA_BYTES = 2_000, 100, 16_384
-"""Maximum characters of one value, entries of the metadata, and bytes of the metadata in all."""
+MAX_TEXT, MAX_METADATA, MAX_METADATA_CHARACTERS = 2_000, 1_000, 131_072
+"""Maximum characters of a value that is no metadata, entries of the metadata, and characters of the metadata in all."""
 RENEWAL, DURATION = 30, 90
 """Seconds: defaults if a client gives no valid renewal interval or lease duration."""
+DEFAULT_DATA_CENTER = "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"
+AMAZON = "com.netflix.appinfo.AmazonInfo"
+DATA_CENTER_CLASSES = frozenset({DEFAULT_DATA_CENTER, "com.netflix.appinfo.MyDataCenterInfo", AMAZON})
+DATA_CENTERS = frozenset({"MyOwn", "Amazon", "Netflix"})
+"""Classes and names of data centers. Consumers load the class by its name, and fail on any other class or name."""
 UNREADABLE = '{"error": "cannot parse request body"}'
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -53,7 +58,7 @@ class Registration:
     port: Port = Port(7001, True)
     secure_port: Port = Port(7002, False)
     country: int = 1
-    data_center_class: str = "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"
+    data_center_class: str = DEFAULT_DATA_CENTER
     data_center: str = "MyOwn"
     metadata: Mapping[str, str] = field(default_factory=dict)
     home_page: str | None = None
@@ -98,7 +103,7 @@ def read(app: str, document: Any) -> Registration:
         app=name,
         host=host,
         ip=ip,
-        status=status_of(fields.get("status")),
+        status=status_of(fields["status"]) if fields.get("status") is not None else Status.UP,
         vip=_text(fields, "vipAddress"),
         secure_vip=_text(fields, "secureVipAddress"),
         port=_port(fields.get("port"), Port(7001, True)),
@@ -124,13 +129,13 @@ def status_of(word: Any) -> Status:
     return Status(word) if isinstance(word, str) and word in Status.__members__ else Status.UNKNOWN
 
 
-def checked(text: str) -> str:
+def checked(text: str, longest: int = MAX_TEXT) -> str:
     """Return `text` if it is short enough and valid in XML. Raises InvalidRegistration.
 
     An invalid character would break the XML list for all consumers.
     """
-    if len(text) > MAX_TEXT:
-        raise InvalidRegistration(f"A value is longer than {MAX_TEXT} characters")
+    if len(text) > longest:
+        raise InvalidRegistration(f"A value is longer than {longest} characters")
     if _CONTROL.search(text):
         raise InvalidRegistration("A value holds a control character")
     return text
@@ -138,12 +143,16 @@ def checked(text: str) -> str:
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata if within its limits. Raises InvalidRegistration."""
-    retained = {checked(key): checked(value) for key, value in metadata.items()}
-    if len(retained) > MAX_METADATA or sum(len(key) + len(value) for key, value in retained.items()) > MAX_METADATA_BYTES:
-        raise InvalidRegistration(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_BYTES} characters")
-    if "" in retained:
+    if len(metadata) > MAX_METADATA or metadata_size(metadata) > MAX_METADATA_CHARACTERS:
+        raise InvalidRegistration(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_CHARACTERS} characters")
+    if "" in metadata:
         raise InvalidRegistration("A key of the metadata is empty")
-    return retained
+    return {checked(key): checked(value, MAX_METADATA_CHARACTERS) for key, value in metadata.items()}
+
+
+def metadata_size(metadata: Mapping[str, str]) -> int:
+    """Return the characters of all keys and values."""
+    return sum(len(key) + len(value) for key, value in metadata.items())
 
 
 _STRUCTURED = ("port", "securePort", "dataCenterInfo", "leaseInfo", "metadata")
@@ -173,6 +182,8 @@ def _data_center(value: Any) -> tuple[str, str]:
     name = _text(value, "name")
     if name is None:
         raise InvalidRegistration("Missing dataCenterInfo Name")
+    if kind not in DATA_CENTER_CLASSES or name not in DATA_CENTERS:
+        raise InvalidRegistration(UNREADABLE)
     return kind, name
 
 

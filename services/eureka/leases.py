@@ -8,14 +8,16 @@ There are three deliberate differences from the Java server:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from services.clock import Clock
 from services.eureka.applications import Applications, Entry, Key
-from services.eureka.instance_info import InvalidRegistration, Registration, Status, checked_metadata
+from services.eureka.instance_info import InvalidRegistration, Registration, Status, checked_metadata, metadata_size
 
 MAX_INSTANCES = 10_000
+MAX_ALL_METADATA = 32 * 1024**2
+"""Characters of the metadata of all instances together: each consumer gets them all with the list."""
 TOMBSTONE_SECONDS = 600.0
 """Seconds for which a late registration of an evicted instance is ignored.
 
@@ -37,6 +39,7 @@ class Leases:
     clock: Clock
     applications: Applications = field(default_factory=Applications)
     changed: Callable[[Key], None] = lambda _: None
+    _metadata: int = 0
     _tombstones: dict[Key, float] = field(default_factory=dict)
     _swept_at: float | None = None
 
@@ -52,6 +55,7 @@ class Leases:
         old = self.applications.get(key)
         if old is None and len(self.applications) >= MAX_INSTANCES:
             raise InvalidRegistration(f"Limit of {MAX_INSTANCES} instances reached")
+        self._check_metadata(old, registration.metadata)
         ms = int(now * 1000)
         registration = replace(registration, dirty=registration.dirty or ms)
         if old is not None and _dirty(registration) < _dirty(old.registration):
@@ -98,6 +102,7 @@ class Leases:
         """Merge into the instance's metadata. Raises LeaseNotFound or InvalidRegistration."""
         entry = self._known(key)
         merged = checked_metadata({**entry.registration.metadata, **metadata})
+        self._check_metadata(entry, merged)
         self._put(replace(entry, registration=replace(entry.registration, metadata=merged)))
 
     def evict(self, key: Key) -> None:
@@ -115,6 +120,7 @@ class Leases:
         """Restore the leases of before a restart of Sluice, each with its whole duration from now."""
         now = self.clock.now()
         for entry in entries:
+            self._metadata += _metadata_size(entry) - _metadata_size(self.applications.get(entry.key))
             self.applications.put(replace(entry, renewed_at=int(now * 1000)), now)
 
     def sweep(self) -> list[Key]:
@@ -143,17 +149,27 @@ class Leases:
             raise LeaseNotFound
         return entry
 
+    def _check_metadata(self, old: Entry | None, metadata: Mapping[str, str]) -> None:
+        if self._metadata - _metadata_size(old) + metadata_size(metadata) > MAX_ALL_METADATA:
+            raise InvalidRegistration(f"Limit of {MAX_ALL_METADATA} characters of metadata of all instances reached")
+
     def _put(self, entry: Entry) -> None:
+        self._metadata += _metadata_size(entry) - _metadata_size(self.applications.get(entry.key))
         self.applications.put(entry, self.clock.now())
         self.changed(entry.key)
 
     def _remove(self, key: Key) -> None:
+        self._metadata -= _metadata_size(self.applications.get(key))
         self.applications.remove(key, self.clock.now())
         self.changed(key)
 
 
 MAX_SWEEP_INTERVAL = 10.0
 """Seconds between two sweeps above which Sluice counts as stopped or suspended."""
+
+
+def _metadata_size(entry: Entry | None) -> int:
+    return metadata_size(entry.registration.metadata) if entry is not None else 0
 
 
 def _dirty(registration: Registration) -> int:

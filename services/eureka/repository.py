@@ -7,14 +7,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlmodel import Session, col, select
 
 from services.eureka.applications import Entry, Key
 from services.eureka.codec import json_of
 from services.eureka.consumer_view import ConsumerView, Owner
-from services.eureka.instance_info import Registration, Status, read
+from services.eureka.instance_info import InvalidRegistration, Registration, Status, read
 from services.store.database import Store
 from services.store.tables import Application, Instance, Lease, Service
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,13 @@ class LeaseRepository:
 
         leases, applications = await self.store.read(load)
         for application in applications:
-            consumer_view.descriptions[application.name] = (
-                application.service,
-                _registration(application.name, application.registration),
-            )
+            if (described := _registration(application.name, application.registration)) is not None:
+                consumer_view.descriptions[application.name] = (application.service, described)
         entries = []
         for lease, instance in leases:
             registration = _registration(lease.app, lease.registration)
+            if registration is None:
+                continue
             entry = Entry(
                 registration,
                 Status(lease.status),
@@ -101,5 +104,13 @@ def _document(entry: Entry) -> dict[str, Any]:
     return {**document, "status": entry.registration.status}
 
 
-def _registration(app: str, document: dict[str, Any]) -> Registration:
-    return read(app, {"instance": document})
+def _registration(app: str, document: dict[str, Any]) -> Registration | None:
+    """Return a stored registration, or None if it is not accepted any more.
+
+    Its client then gets a 404 and registers again.
+    """
+    try:
+        return read(app, {"instance": document})
+    except InvalidRegistration as error:
+        log.warning("lease_not_restored", app=app, error=str(error))
+        return None

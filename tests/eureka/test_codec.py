@@ -95,6 +95,19 @@ def test_xml_is_read_and_written_like_the_java_server() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("MyOwn", "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"), ("Amazon", "com.netflix.appinfo.AmazonInfo")],
+)
+def test_xml_without_class_of_the_data_center_gets_the_class_of_its_name(name: str, kind: str) -> None:
+    body = (
+        "<instance><hostName>h</hostName><app>T</app><ipAddr>10.9.0.1</ipAddr>"
+        f"<dataCenterInfo><name>{name}</name><metadata></metadata></dataCenterInfo></instance>"
+    )
+    taken = read("T", parse(body.encode(), xml=True))
+    assert (taken.status, taken.data_center, taken.data_center_class) == (Status.UP, name, kind)
+
+
 @pytest.mark.parametrize("key", ["a_b", "a b", "1st", "$x", "über", "a:b", "a/b", "-dash", "<tag>"])
 def test_metadata_keys_are_encoded_as_legal_xml_and_decoded_again(key: str) -> None:
     written = xml_of(Entry(registration(metadata={key: "value & <more>"}), Status.UP))

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from services.eureka.instance_info import MAX_METADATA, MAX_TEXT, UNREADABLE, InvalidRegistration, Port, Status, read
+from services.eureka.instance_info import (
+    MAX_METADATA,
+    MAX_METADATA_CHARACTERS,
+    MAX_TEXT,
+    UNREADABLE,
+    InvalidRegistration,
+    Port,
+    Status,
+    read,
+)
 from tests.support.eureka_payloads import CENTRE, registration, said
 
 
@@ -27,6 +36,8 @@ from tests.support.eureka_payloads import CENTRE, registration, said
         (said(app="OTHER"), "Mismatched appName, expecting WEB but was OTHER"),
         (said(dataCenterInfo=...), "Missing dataCenterInfo"),
         (said(dataCenterInfo={"@class": "x"}), "Missing dataCenterInfo Name"),
+        (said(dataCenterInfo={"@class": "java.lang.Runtime", "name": "MyOwn"}), UNREADABLE),
+        (said(dataCenterInfo={**CENTRE, "name": "Elsewhere"}), UNREADABLE),
         (said(dataCenterInfo={"name": "MyOwn"}), UNREADABLE),
         (said(dataCenterInfo=[]), UNREADABLE),
         (said(surprise={"a": [1]}), UNREADABLE),
@@ -43,6 +54,8 @@ from tests.support.eureka_payloads import CENTRE, registration, said
         (said(hostName="two\nlines"), "A value holds a control character"),
         (said(hostName="h" * (MAX_TEXT + 1)), f"A value is longer than {MAX_TEXT} characters"),
         (said(metadata={str(n): "x" for n in range(MAX_METADATA + 1)}), "Metadata is more than"),
+        (said(metadata={"a": "x" * MAX_METADATA_CHARACTERS}), "Metadata is more than"),
+        (said(metadata={"k" * (MAX_TEXT + 1): "x"}), f"A value is longer than {MAX_TEXT} characters"),
         (said(metadata={"": "x"}), "A key of the metadata is empty"),
     ],
 )
@@ -65,6 +78,13 @@ def test_registrations_that_the_java_server_accepts_are_accepted() -> None:
         "weight": "5", "canary": "true", "none": "",
     }  # fmt: skip
     assert registration(dataCenterInfo={**CENTRE, "name": "Amazon"}).data_center == "Amazon"
+
+
+def test_registration_of_five_fields_is_up_with_leases_of_30_and_90_seconds() -> None:
+    fields = {"app": "WEB", "hostName": "h", "ipAddr": "10.9.0.1", "vipAddress": "web", "dataCenterInfo": CENTRE}
+    taken = read("WEB", {"instance": fields})
+    assert (taken.id, taken.status, taken.renewal, taken.duration) == ("h", Status.UP, 30, 90)
+    assert read("WEB", {"instance": {**fields, "status": None}}).status is Status.UP
 
 
 @pytest.mark.parametrize("lease", [..., None, {}, {"durationInSecs": 0}, {"durationInSecs": "-5"}])

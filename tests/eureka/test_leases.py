@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.eureka import leases as module
 from services.eureka.applications import DELTA_WINDOW, Action, Applications, Entry, Key, Snapshot
 from services.eureka.instance_info import InvalidRegistration, Status
 from services.eureka.leases import MAX_SWEEP_INTERVAL, TOMBSTONE_SECONDS, LeaseNotFound, Leases
@@ -39,6 +40,24 @@ def test_renewed_registration_as_up_does_not_undo_a_drain(leases: Leases) -> Non
     assert status(leases) is Status.OUT_OF_SERVICE
     leases.remove_override(A, Status.UP)
     assert status(leases) is Status.UP
+
+
+def test_metadata_of_all_instances_is_limited(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ALL_METADATA", 20)
+    leases.register(registration("a", metadata={"k": "x" * 9}))
+    leases.register(registration("b", metadata={"k": "x" * 4}))
+    for attempt in (
+        lambda: leases.register(registration("c", metadata={"k": "x" * 5})),
+        lambda: leases.add_metadata(A, {"more": "xx"}),
+    ):
+        with pytest.raises(InvalidRegistration, match="metadata of all instances"):
+            attempt()
+    leases.register(registration("a", metadata={"k": "x" * 14}))
+    leases.cancel(A)
+    leases.register(registration("c", metadata={"k": "x" * 14}))
+    leases.restore(list(leases.applications.entries()))
+    leases.cancel(("WEB", "c"))
+    leases.register(registration("d", metadata={"k": "x" * 14}))
 
 
 def test_reported_down_takes_precedence_over_an_override(leases: Leases) -> None:

@@ -1,4 +1,4 @@
-"""Refusal of container settings with which the kernel or the engine starts no program, whatever their content."""
+"""Refusal of container settings that the kernel or the engine cannot start a program with."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _known_at(location: Sequence[str | int]) -> list[str]:
 
 
 def _unknown_fields(fields: Mapping[str, Any], model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    """Yield the locations of nulls that are no fields of `model`, its parts or profiles, and of fields of Sluice's own."""
+    """Yield the locations of unknown nulls and of fields that only Sluice sets, in `model` and its parts."""
     for name, value in fields.items():
         if name not in model.model_fields:
             if value is None:

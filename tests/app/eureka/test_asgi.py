@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 import httpx
 import pytest
+from sqlmodel import Session
 
 from app.eureka import operations
 from app.eureka.asgi import MAX_BODY, EurekaApp
@@ -24,6 +25,7 @@ from services.eureka.repository import LeaseRepository
 from services.grant import Grant
 from services.store.database import Store
 from services.store.open import open_store
+from services.store.tables import Lease
 from tests.support.eureka_payloads import said
 from tests.support.fakes.clock import FakeClock
 
@@ -185,6 +187,54 @@ async def test_invalid_registration_is_refused_and_changes_nothing(
     assert len(registry.leases.applications) == 1
 
 
+@pytest.mark.parametrize("as_xml", [False, True])
+@pytest.mark.parametrize(
+    "metadata",
+    [{"openapi": "x" * 65_536}, {f"key-{n}": "x" * 64 for n in range(1_000)}, {"all": "ü<" * 32_768}],
+    ids=["one value", "many values", "escaped"],
+)
+async def test_64_kb_of_metadata_come_back_whole(client: httpx.AsyncClient, metadata: dict[str, str], as_xml: bool) -> None:
+    assert short(await register(client, metadata=metadata)) == (204, b"")
+    if as_xml:
+        body = (await client.get("/eureka/apps/WEB/a")).content
+        assert (
+            short(await client.post("/eureka/apps/WEB", content=body, headers={"content-type": "application/xml"}))[0] == 204
+        )
+    listed = (await client.get("/eureka/apps/WEB/a", headers=JSON)).json()["instance"]
+    assert listed["metadata"] == metadata
+
+
+async def test_unknown_class_of_the_data_center_is_refused_and_never_echoed(
+    client: httpx.AsyncClient, registry: Registry
+) -> None:
+    kind = "org.springframework.context.support.ClassPathXmlApplicationContext"
+    answer = await register(client, dataCenterInfo={"@class": kind, "name": "MyOwn"})
+    assert short(answer) == (400, b'{"error": "cannot parse request body"}')
+    body = "<instance><hostName>h</hostName><app>WEB</app><ipAddr>1.2.3.4</ipAddr>"
+    xml = f'{body}<dataCenterInfo class="{kind}"><name>MyOwn</name></dataCenterInfo></instance>'
+    answer = await client.post("/eureka/apps/WEB", content=xml, headers={"content-type": "application/xml"})
+    assert answer.status_code == 400 and kind not in answer.text
+    assert kind not in (await client.get("/eureka/apps")).text
+    assert len(registry.leases.applications) == 0
+
+
+async def test_stored_lease_that_is_not_accepted_any_more_is_not_restored(
+    client: httpx.AsyncClient, registry: Registry, store: Store
+) -> None:
+    for id in ("a", "b"):
+        await register(client, id)
+
+    def spoil(session: Session) -> None:
+        lease = session.get_one(Lease, ("WEB", "a"))
+        lease.registration = {**lease.registration, "dataCenterInfo": {"@class": "evil.Class", "name": "MyOwn"}}
+        session.add(lease)
+
+    await store.write(spoil)
+    again = Registry(FakeClock(), LeaseRepository(store))
+    await again.open()
+    assert [entry.registration.id for entry in again.leases.applications.entries()] == ["b"]
+
+
 @pytest.mark.parametrize("id", ["<b>&\"'", "a/../../b", "%2e%2e", "☃ 雪", "a?b#c", "a" * 1900])
 async def test_unusual_instance_id_is_accepted_and_escaped_in_lists(
     client: httpx.AsyncClient, registry: Registry, id: str
@@ -202,7 +252,7 @@ async def test_unusual_instance_id_is_accepted_and_escaped_in_lists(
 
 @pytest.mark.parametrize(
     "query",
-    ["&".join(f"k{n}=v" for n in range(101)), "&".join(f"k{n}=v" for n in range(1000)), "k=%07", f"k={'v' * 2001}", "=v"],
+    ["&".join(f"k{n}=v" for n in range(201)), "k=%07", f"{'k' * 2001}=v", "=v"],
 )
 async def test_invalid_metadata_is_refused_and_changes_nothing(
     client: httpx.AsyncClient, registry: Registry, query: str

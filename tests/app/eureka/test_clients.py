@@ -1,6 +1,6 @@
 """Real clients, unchanged, against the running registry: in an instance and elsewhere.
 
-They are py-eureka-client (XML), eureka-js-client (JSON, deltas) and hudl/fargo for Go (JSON).
+They are py-eureka-client (XML), eureka-js-client (JSON, deltas) and hudl/fargo for Go (JSON and XML).
 """
 
 from __future__ import annotations
@@ -136,9 +136,13 @@ async def test_python_and_js_clients_see_each_others_registrations_and_changes(b
     js.sees({"js": "UP"})
 
 
-def test_go_client_registers_renews_fetches_and_cancels(both: tuple[Running, LineClient], go_binary: Path) -> None:
+@pytest.mark.parametrize("encoding", ["json", "xml"])
+def test_go_client_registers_renews_fetches_and_cancels(
+    both: tuple[Running, LineClient], go_binary: Path, encoding: str
+) -> None:
+    """In XML the client writes a dataCenterInfo without a class."""
     eureka, js = both
-    with line_client(str(go_binary), str(eureka.port), "go") as go:
+    with line_client(str(go_binary), str(eureka.port), "go", encoding) as go:
         js.sees({"go": "UP", "js": "UP"})
         go.sees({"go": "UP", "js": "UP"})
         call("PUT", eureka, "apps/WEB/js/status?value=OUT_OF_SERVICE")

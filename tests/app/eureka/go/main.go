@@ -14,10 +14,10 @@ import (
 )
 
 func main() {
-	port, id := os.Args[1], os.Args[2]
+	port, id, format := os.Args[1], os.Args[2], os.Args[3]
 	logging.SetLevel(logging.ERROR, "fargo")
 	connection := fargo.NewConn("http://127.0.0.1:" + port + "/eureka")
-	connection.UseJson = true
+	connection.UseJson = format == "json"
 	instance := &fargo.Instance{
 		InstanceId:     id,
 		HostName:       "host-" + id,
