@@ -18,6 +18,8 @@ INSTANCE: dict[str, Any] = {
     "restarts": 0,
     "created_at": "2026-11-24T20:15:00.120Z",
     "ready_at": "2026-11-24T20:15:01.480Z",
+    "unhealthy_since": None,
+    "unhealthy_reason": None,
     "exit_code": None,
     "oom_killed": False,
     "last_probe": {"ok": True, "status": 200, "error": None, "at": "2026-11-24T20:15:01.480Z"},

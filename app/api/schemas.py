@@ -9,7 +9,9 @@ from pydantic import BaseModel
 
 from services.rollouts.state.status import Kind, Status
 
-InstanceStatus = Literal["creating", "starting", "ready", "serving", "draining", "stopping", "stopped", "failed"]
+InstanceStatus = Literal[
+    "creating", "starting", "ready", "serving", "unhealthy", "draining", "stopping", "stopped", "failed"
+]
 ServiceStatus = Literal["serving", "degraded", "down", "stopped", "removed"]
 Scope = Literal["read", "deploy", "write", "admin"]
 Link = Literal["self", "events", "page"]
@@ -67,6 +69,8 @@ class Instance(BaseModel):
     restarts: int
     created_at: datetime
     ready_at: datetime | None
+    unhealthy_since: datetime | None
+    unhealthy_reason: str | None
     exit_code: int | None
     oom_killed: bool
     last_probe: Probe | None

@@ -45,7 +45,7 @@ _TONES = {
         "building",
     ),
     "warn": ("paused", "degraded", "rolled_back", "aborted"),
-    "bad": ("failed", "rollback_failed", "down", "DOWN"),
+    "bad": ("failed", "rollback_failed", "down", "unhealthy", "DOWN"),
 }
 
 

@@ -239,6 +239,8 @@ def _instance(row: Instance, present: Revision | None, presenter_context: Presen
         "restarts": row.restarts,
         "created_at": rfc3339(row.created_at),
         "ready_at": _time(row.ready_at),
+        "unhealthy_since": _time(row.unhealthy_since),
+        "unhealthy_reason": row.unhealthy_reason,
         "exit_code": row.exit_code,
         "oom_killed": row.oom_killed,
         "last_probe": _probe(probe) if probe else None,

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, func, select
 
 from services.store.tables import Instance, Service
 
-EXISTING_STATUSES = ("creating", "starting", "ready", "serving", "draining", "stopping")
+EXISTING_STATUSES = ("creating", "starting", "ready", "serving", "unhealthy", "draining", "stopping")
 """Statuses of instances that exist; stopped and failed ones are history. `sluice_instances` has a sample for each."""
 _IS_OF_SERVICE = col(Instance.service).in_(select(Service.name).where(col(Service.removed).is_(False)))
 _SERVICES = select(Service.name, Service.replicas, Service.revision).where(col(Service.removed).is_(False))

@@ -102,6 +102,15 @@ class BuildSpec:
 
 
 @dataclass(frozen=True)
+class HealthResult:
+    """The result of one run of a container's HEALTHCHECK; `at` is in seconds since the epoch."""
+
+    exit_code: int
+    output: str
+    at: float
+
+
+@dataclass(frozen=True)
 class ContainerView:
     """A container of this Sluice as the engine reports it.
 
@@ -124,6 +133,11 @@ class ContainerView:
     restarts: int = 0
     health: Literal["none", "starting", "healthy", "unhealthy"] = "none"
     """The result of the container's own HEALTHCHECK."""
+    last_test: HealthResult | None = field(default=None, compare=False)
+    """The last run of the container's HEALTHCHECK that the engine shows."""
+    paused: bool = False
+    restarting: bool = False
+    """Whether the process has ended and the engine is about to start it again. `state` is `running` meanwhile."""
     auto_restart: bool = False
     """True if the restart policy is `always`: the instance has been admitted once."""
 
@@ -150,7 +164,7 @@ class EngineEvent:
     """An event about a container of this Sluice, or about the event stream itself.
 
     - `start`, `die`, `destroy`: the container did so.
-    - `health`: the result of the container's HEALTHCHECK changed.
+    - `health`: the result of the container's HEALTHCHECK changed, or the container was paused or unpaused.
     - `reconnected`: the stream was interrupted, so the caller must observe all instances again. It names no instance.
     """
 

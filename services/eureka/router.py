@@ -146,6 +146,9 @@ class RegistryRouter:
                 endpoint_states[instance] = EndpointState("admitted")
         return endpoint_states
 
+    async def observe_all(self) -> dict[str, dict[str, EndpointState]]:
+        return {service: await self.observe(service) for service in list(self._entries)}
+
     async def _drop(self, service: str, instance: str, *, for_good: bool) -> None:
         entry = self._entries_of(service).pop(instance, None)
         routed = entry.service if entry is not None else self._services.get(service)

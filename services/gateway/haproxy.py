@@ -255,17 +255,25 @@ class HaproxyRouter:
                     if server is not None and server.in_flight:
                         await self._servers.close_sessions_on(listing.worker, service, instance)
             self._removed[service].add(instance)
+            self._workers.forget_checks(instance)
             self._dead_starts = {(id, start_id) for id, start_id in self._dead_starts if id != instance}
         self._update_checks_soon(service)
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
-        states = parse_endpoint_states(service, await self._workers.read_servers(service))
-        return {instance: state for instance, state in states.items() if instance not in self._removed[service]}
+        return self._without_removed(service, await self._workers.endpoint_states(service))
+
+    async def observe_all(self) -> dict[str, dict[str, EndpointState]]:
+        states = await self._workers.all_endpoint_states()
+        return {service: self._without_removed(service, of_service) for service, of_service in states.items()}
 
     @asynccontextmanager
     async def _change(self, service: str) -> AsyncIterator[None]:
         async with self._locks[service], self._reloader.lock.shared():
             yield
+
+    def _without_removed(self, service: str, states: dict[str, EndpointState]) -> dict[str, EndpointState]:
+        removed = self._removed.get(service, set())
+        return {instance: state for instance, state in states.items() if instance not in removed}
 
     def _remove_endpoint(self, service: str, instance: str) -> None:
         backend = self._config.desired.get(service)

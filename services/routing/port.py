@@ -91,6 +91,12 @@ class EndpointState:
     """Not admitted, nothing in flight on any worker, and no replaced worker could still send to it."""
     healthy: bool = True
     """Result of the router's own checks of an admitted instance."""
+    checked: bool = field(default=False, compare=False)
+    """Whether the router has checked the instance, so that `healthy` is a result and no assumption."""
+    check: str = ""
+    """The router's own words for the failed check (`L7TOUT after 2000 ms`, `L7STS 503`, `L4CON`); empty while healthy."""
+    check_status: int | None = None
+    """HTTP status of the failed check's answer, if there was one."""
     drain_not_before: float = 0
     """Seconds since the epoch until which a withdrawn instance may still get new requests from caches.
 
@@ -149,3 +155,6 @@ class Router(Protocol):
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
         """Return instance id → state, read from the router itself, not from memory."""
+
+    async def observe_all(self) -> dict[str, dict[str, EndpointState]]:
+        """Return service → what `observe` returns, of every service that the router knows, from one query."""

@@ -168,6 +168,8 @@ class Instance(SQLModel, table=True):
     started_at: float | None = None
     ready_at: float | None = None
     admitted_at: float | None = None
+    unhealthy_since: float | None = None
+    unhealthy_reason: str | None = None
     leaving_at: float | None = None
     """The time at which draining began; null while the instance is active."""
     cut_at: float | None = None

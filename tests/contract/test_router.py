@@ -15,7 +15,7 @@ from services.routing.port import Endpoint, EndpointState, RoutedService, Router
 from tests.support.docker_cli import ROOT, build
 from tests.support.fakes.gateway import FakeGateway
 from tests.support.gateway_fixture import IMAGE, PORT, GatewayFixture, real_gateway, service, until
-from tests.support.http_instance import HEALTHY
+from tests.support.http_instance import HEALTHY, Instance
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +30,8 @@ class Side(Protocol):
     async def busy(self, instance: str) -> None: ...
     async def idle(self, instance: str) -> None: ...
     async def reload(self) -> None: ...
+    async def fail(self, instance: str, check: str) -> None: ...
+    async def heal(self, instance: str) -> None: ...
 
 
 class FakeSide:
@@ -49,6 +51,12 @@ class FakeSide:
 
     async def reload(self) -> None:
         self.router.reload()
+
+    async def fail(self, instance: str, check: str) -> None:
+        self.router.sicken(instance, check=check)
+
+    async def heal(self, instance: str) -> None:
+        self.router.sicken(instance, healthy=True)
 
 
 class RealSide:
@@ -72,6 +80,21 @@ class RealSide:
     async def reload(self) -> None:
         self.reloads += 1
         await self.router.publish(service(f"other{self.reloads}", self.reloads))
+
+    async def fail(self, instance: str, check: str) -> None:
+        """Let the instance's checks fail with these words, of which "L7TOUT…" stands for a hung process."""
+        found = self._instance(instance)
+        if check.startswith("L7TOUT"):
+            found.hangs = True
+        else:
+            found.health = int(check.split()[1])
+
+    async def heal(self, instance: str) -> None:
+        found = self._instance(instance)
+        found.hangs, found.health = False, 200
+
+    def _instance(self, id: str) -> Instance:
+        return next(instance for instance in self.fixture.instances if instance.id == id)
 
     async def _open(self, instance: str) -> bool:
         return any(each.open for each in self.fixture.instances if each.id == instance)
@@ -236,6 +259,42 @@ async def test_unknown_endpoint_may_be_withdrawn_marked_dead_force_closed_and_re
     await side.router.remove("web", "web-r1-9")
     await side.router.unpublish("missing")
     assert await side.router.observe("missing") == {}
+
+
+@pytest.mark.parametrize("check", ["L7STS 503", "L7TOUT after 2000 ms"])
+async def test_failed_check_is_reported_in_the_routers_words_until_a_check_passes(
+    side: Side, web: RoutedService, check: str
+) -> None:
+    await side.router.admit(await side.member("web-r1-1"))
+    await side.router.admit(await side.member("web-r1-2"))
+    await side.fail("web-r1-1", check)
+    failed = await until(lambda: state_if(side, healthy=False)) or EndpointState("closed")
+    assert (failed.state, failed.check) == ("admitted", check)
+    assert (await side.router.observe("web"))["web-r1-2"] == EndpointState("admitted")
+    await side.heal("web-r1-1")
+    assert await until(lambda: state_if(side, healthy=True)) == EndpointState("admitted")
+
+
+async def test_unhealthy_endpoint_stays_unhealthy_across_a_reload(side: Side, web: RoutedService) -> None:
+    await side.router.admit(await side.member("web-r1-1"))
+    await side.fail("web-r1-1", "L7STS 503")
+    before = await until(lambda: state_if(side, healthy=False))
+    await side.reload()
+    assert await seat(side) == before
+
+
+async def test_observe_all_returns_what_observe_returns_for_each_service(side: Side, web: RoutedService) -> None:
+    await side.router.publish(service("shop", 1))
+    for id in ("web-r1-1", "web-r1-2", "shop-r1-1"):
+        await side.router.admit(await side.member(id))
+    await side.router.withdraw("web", "web-r1-2")
+    await side.router.remove("web", "web-r1-2")
+    assert await side.router.observe_all() == {name: await side.router.observe(name) for name in ("web", "shop")}
+
+
+async def state_if(side: Side, *, healthy: bool) -> EndpointState | None:
+    found = await seat(side)
+    return found if found is not None and found.healthy is healthy else None
 
 
 async def test_route_of_another_service_is_refused(side: Side, web: RoutedService) -> None:

@@ -119,6 +119,8 @@ class ControllerSimulation:
         self.wrong: list[str] = []
         """Violations found while the simulation runs."""
         self.crashes = 0
+        self.failing: set[str] = set()
+        """Instances whose own test fails."""
         self._crash_in = -1
         self._crashed = asyncio.Event()
         self._run = 0
@@ -191,7 +193,8 @@ class ControllerSimulation:
                 after = IMAGES[known[container.spec.image_id]][1]
                 after = 0.5 if self._well and after is None else after
                 begun = since.setdefault((id, container.starts), now)
-                if container.state == "running" and after is not None and now >= begun + after:
+                due = after is not None and now >= begun + after and id not in self.failing
+                if container.state == "running" and due:
                     self.engine.set_health(id, "healthy")
             await asyncio.sleep(0.25)
 
@@ -262,6 +265,11 @@ class ControllerSimulation:
         self.gateway.silent = True
         asyncio.get_running_loop().call_later(seconds, lambda: setattr(self.gateway, "silent", False))
 
+    def fail_test(self, instance: str, output: str = "") -> None:
+        """Let the instance's own test fail from now on."""
+        self.failing.add(instance)
+        self.engine.set_health(instance, "unhealthy", output)
+
     def lose_engine(self, seconds: float) -> None:
         self.engine.become_unreachable()
         asyncio.get_running_loop().call_later(seconds, self.engine.become_reachable)
@@ -271,6 +279,7 @@ class ControllerSimulation:
     async def settle(self) -> None:
         """End all faults, then wait until everything is at rest."""
         self._well, self._crash_in = True, -1
+        self.failing.clear()
         self.gateway.silent = False
         self.gateway._failures.clear()
         self.engine._failures.clear()

@@ -51,6 +51,8 @@ class Instance:
         self.id = id
         self.healthcheck = healthcheck
         self.health = 200
+        self.hangs = False
+        """Whether it accepts connections and answers nothing, as a stopped process does."""
         self.more_headers: list[bytes] = []
         """Additional header lines of its plain answers."""
         self.asked: list[Asked] = []
@@ -139,6 +141,8 @@ class Instance:
 
     async def _answer(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer the request; return whether the connection stays open."""
+        if self.hangs:
+            return bool(await reader.read(-1))
         path, _, query = asked.path.partition("?")
         name, _, rest = path.lstrip("/").partition("/")
         if name == "orders":

@@ -18,7 +18,7 @@ from services.printable import clean
 _COLOURS = {
     "serving": "green", "succeeded": "green", "ready": "cyan", "starting": "cyan", "creating": "cyan", "progressing": "cyan",
     "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
-    "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
+    "failed": "red", "down": "red", "unhealthy": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
 }  # fmt: skip
 _NARROWEST = 10
 

@@ -24,6 +24,7 @@ _STYLES = {
     "ready": "cyan",
     "draining": "yellow",
     "stopping": "yellow",
+    "unhealthy": "red",
     "failed": "red",
     "stopped": "dim",
 }
@@ -139,11 +140,13 @@ def _left(instance: Document) -> Document:
 
 def _instance(instance: Document) -> RenderableType:
     status = instance["status"]
-    mark = {"serving": "●", "ready": "◐", "failed": "✗", "stopped": "○"}.get(status, "◌")
+    mark = {"serving": "●", "ready": "◐", "unhealthy": "✗", "failed": "✗", "stopped": "○"}.get(status, "◌")
     probe = instance.get("last_probe") or {}
     detail = ""
     if status in ("serving", "draining"):
         detail = in_flight(instance)
+    elif status == "unhealthy":
+        detail = str(instance.get("unhealthy_reason") or "")
     elif status == "failed" and instance.get("exit_code") is not None:
         detail = f"exit code {instance['exit_code']}"
     elif status == "starting" and probe and not probe.get("ok"):

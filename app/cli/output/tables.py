@@ -97,6 +97,8 @@ def _instance(instance: Document) -> str:
     """Format an instance on a line; for a failed one with the reason and the end of its log."""
     status = instance["status"]
     detail = in_flight(instance) if status in ("serving", "draining") else ""
+    if status == "unhealthy":
+        detail = str(instance.get("unhealthy_reason") or "")
     if status == "failed":
         detail = ", ".join(_symptoms(instance))
     line = f"  {instance['id']:<24} {coloured(status, status.ljust(9))}  {detail}".rstrip()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from services.engine.port import ContainerState, ContainerView, ImageInfo, InstanceSpec
+from services.engine.port import ContainerState, ContainerView, HealthResult, ImageInfo, InstanceSpec
 from services.spec import Healthcheck, VolumeMount
 
 NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.revision", "sluice.deployment"
@@ -29,6 +30,9 @@ _NO_CAPACITY = (
 )
 _INIT_PROGRAM = "docker-init"
 """The program that the engine runs as process 1 of a container with `init`."""
+_DECIMALS = re.compile(r"(\.\d{6})\d+")
+"""Decimals of the engine's time of a health check; Python reads six of the nine."""
+_MAX_TEST_OUTPUT = 300
 _STATES: dict[str, ContainerState] = {
     "created": "created",
     "running": "running",
@@ -149,6 +153,7 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
     if instance is None or found["Name"] != f"/{name}-{instance}":
         return None
     state = found["State"]
+    health = state.get("Health") or {}
     endpoint = (found["NetworkSettings"].get("Networks") or {}).get(network) or {}
     # A container whose start failed has an exit code, and the status "removing", without ever having run.
     container_state = "created" if state["StartedAt"].startswith(_NEVER_STARTED) else _STATES.get(state["Status"], "exited")
@@ -166,7 +171,10 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
         exit_code=state["ExitCode"] if container_state == "exited" else None,
         oom_killed=bool(state.get("OOMKilled")),
         restarts=int(found.get("RestartCount") or 0),
-        health=(state.get("Health") or {}).get("Status") or "none",
+        health=health.get("Status") or "none",
+        last_test=_last_test(health),
+        paused=state["Status"] == "paused",
+        restarting=state["Status"] == "restarting",
         auto_restart=found["HostConfig"]["RestartPolicy"]["Name"] == RESTART_ALWAYS["Name"],
     )
 
@@ -216,6 +224,18 @@ def nanoseconds(timestamp: str) -> int:
     whole, _, fraction = timestamp.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
     return seconds * _NANOSECONDS + int(fraction.ljust(9, "0")[:9] or 0)
+
+
+def _last_test(health: Mapping[str, Any]) -> HealthResult | None:
+    runs = health.get("Log") or []
+    if not runs:
+        return None
+    ended = _DECIMALS.sub(r"\1", runs[-1]["End"])
+    return HealthResult(
+        int(runs[-1]["ExitCode"]),
+        runs[-1]["Output"].strip()[:_MAX_TEST_OUTPUT],
+        datetime.fromisoformat(ended).timestamp(),
+    )
 
 
 def _healthcheck(check: Healthcheck) -> dict[str, Any]:

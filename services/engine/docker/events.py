@@ -20,7 +20,7 @@ from services.engine.port import ContainerView, EngineEvent
 
 log = structlog.get_logger(__name__)
 
-_EVENT_TYPES = ["start", "die", "destroy", "health_status", "update", "oom"]
+_EVENT_TYPES = ["start", "die", "destroy", "health_status", "update", "oom", "pause", "unpause"]
 _MIN_RECONNECT_DELAY, _MAX_RECONNECT_DELAY = 0.05, 2.0
 _VIEW_TTL = 60.0
 """Seconds after which a view expires even without an event: engines drop events for slow readers."""
@@ -174,7 +174,7 @@ class EventWatcher:
             return EngineEvent("destroy", **subject)
         if action == "start":
             return EngineEvent("start", **subject)
-        return EngineEvent("health", **subject) if action == "health_status" else None
+        return EngineEvent("health", **subject) if action in ("health_status", "pause", "unpause") else None
 
     def _inspect_start(self, client: docker.APIClient, container_id: str, at: int) -> str:
         """Return the start that a death at `at` ended, if the engine still shows it; otherwise empty."""

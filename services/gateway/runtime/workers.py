@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from services.concurrency import ReadWriteLock
 from services.gateway.config.model import KEEP_ALIVE_TIMEOUT
 from services.gateway.config.names import HOLD_SERVER, live_backend, service_of
+from services.gateway.runtime.failed_checks import CHECK_PASSED, FailedCheck, FailedChecks, parse_failed_checks
 from services.gateway.runtime.runtime_api import OldMasterGone, RuntimeApi
 from services.gateway.runtime.takeover import OldGateway, SocketTakeover
 from services.routing.port import Endpoint, EndpointState, EndpointStateName, RoutingError
@@ -56,6 +57,13 @@ class BackendServer:
     admin: int
     up: bool
     in_flight: int = 0
+    passed: bool = False
+    """Whether the last check passed. A new worker takes every server as up until the server's first check."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server should get requests, and gets none because of its checks."""
+        return self.state == "admitted" and not self.up
 
     @property
     def state(self) -> EndpointStateName:
@@ -90,8 +98,9 @@ class Workers:
         self._api = api
         self._takeovers = takeovers
         self._lock = lock
-        self._requested: set[str] = set()
-        """Services that the next pass must read."""
+        self._failed_checks = FailedChecks()
+        self._requested: set[str | None] = set()
+        """Services that the next pass must read; None: all."""
         self._next: asyncio.Task[list[WorkerServers]] | None = None
         self._running: asyncio.Task[list[WorkerServers]] | None = None
 
@@ -103,8 +112,19 @@ class Workers:
                 workers += workers_of(old, await self._api.query("show proc", old.socket))
         return workers
 
-    async def read_servers(self, service: str) -> list[WorkerServers]:
-        """Return every worker's servers, the current worker's first.
+    async def endpoint_states(self, service: str) -> dict[str, EndpointState]:
+        """Return the states of a service's endpoints. Raises RoutingError as `read_servers` does."""
+        states = parse_endpoint_states(service, await self.read_servers(service))
+        return self._failed_checks.add_to(states)
+
+    async def all_endpoint_states(self) -> dict[str, dict[str, EndpointState]]:
+        """Return the states of all services' endpoints, from one answer of each worker."""
+        listings = await self.read_servers()
+        services = {service for listing in listings for service in listing.servers}
+        return {service: self._failed_checks.add_to(parse_endpoint_states(service, listings)) for service in services}
+
+    async def read_servers(self, service: str | None = None) -> list[WorkerServers]:
+        """Return every worker's servers, of one or all services, the present worker's first.
 
         The caller must not hold `lock`, because the pass acquires it. Raises RoutingError.
         """
@@ -112,6 +132,10 @@ class Workers:
         if self._next is None:
             self._next = asyncio.create_task(self._pass(self._running))
         return await asyncio.shield(self._next)
+
+    def forget_checks(self, instance: str) -> None:
+        """Forget the failed check of an instance that is removed."""
+        self._failed_checks.forget(instance)
 
     async def close(self) -> None:
         for task in (self._running, self._next):
@@ -126,12 +150,30 @@ class Workers:
         self._running, self._next = self._next, None
         async with self._lock.shared():
             workers = await self.all()
-            listings = await asyncio.gather(*(self._read(worker, services) for worker in workers))
-        return [listing for listing in listings if listing is not None]
+            present, *replaced = await asyncio.gather(*(self._read(worker, services) for worker in workers))
+            if present is not None:
+                await self._read_failed_checks(present)
+        return [listing for listing in (present, *replaced) if listing is not None]
 
-    async def _read(self, worker: Worker, services: set[str]) -> WorkerServers | None:
+    async def _read_failed_checks(self, present: WorkerServers) -> None:
+        """Read why servers of the present worker are down; only backends with such a server are asked."""
+        failed = [service for service, servers in present.servers.items() if any(each.failed for each in servers.values())]
+        checks: dict[str, FailedCheck] = {}
+        if failed:
+            tables = [live_backend(name) for name in failed] if len(failed) <= MAX_SEPARATE_QUERIES else ["-1"]
+            commands = [f"@!{present.worker.pid} show stat {table} 4 -1" for table in tables]
+            checks = parse_failed_checks(await self._api.query("; ".join(commands), present.worker.master))
+        servers = {name: server for each in present.servers.values() for name, server in each.items()}
+        self._failed_checks.update(
+            failed={name: checks.get(name, FailedCheck("down")) for name, server in servers.items() if server.failed},
+            passed={name for name, server in servers.items() if server.passed or server.state != "admitted"},
+        )
+
+    async def _read(self, worker: Worker, services: set[str | None]) -> WorkerServers | None:
         """Return the worker's servers; None if a replaced worker has ended."""
-        backends = [f" {live_backend(name)}" for name in sorted(services)] if len(services) <= MAX_SEPARATE_QUERIES else [""]
+        names = sorted(name for name in services if name is not None)
+        separate = None not in services and len(names) <= MAX_SEPARATE_QUERIES
+        backends = [f" {live_backend(name)}" for name in names] if separate else [""]
         commands = [f"@!{worker.pid} show servers {table}{backend}" for backend in backends for table in ("state", "conn")]
         try:
             answer = await self._api.query("; ".join(commands), worker.master)
@@ -184,7 +226,12 @@ def parse_servers(answer: str) -> dict[str, dict[str, BackendServer]]:
         if service is None or name == HOLD_SERVER:
             continue
         services.setdefault(service, {})[name] = BackendServer(
-            words[4], int(words[18]), int(words[6]), words[5] != "0", in_flight.get((backend, name), 0)
+            address=words[4],
+            port=int(words[18]),
+            admin=int(words[6]),
+            up=words[5] != "0",
+            in_flight=in_flight.get((backend, name), 0),
+            passed=words[11] in CHECK_PASSED,
         )
     return services
 
@@ -204,7 +251,8 @@ def parse_endpoint_states(service: str, listings: Iterable[WorkerServers]) -> di
         state: EndpointStateName = current.state if current else "draining"
         quiet = all(server.state != "admitted" or _starts_no_request(worker) for worker, server in others)
         drained = state != "admitted" and in_flight == 0 and quiet
-        endpoint_states[instance] = EndpointState(state, in_flight, drained, healthy=current.up if current else True)
+        up, passed = (current.up, current.passed) if current else (True, False)
+        endpoint_states[instance] = EndpointState(state, in_flight, drained, healthy=up, checked=passed or not up)
     return endpoint_states
 
 

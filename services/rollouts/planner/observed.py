@@ -30,6 +30,8 @@ class ObservedInstance:
     admitted: bool = False
     healthy: bool = True
     unhealthy_since: float | None = None
+    unhealthy_reason: str = ""
+    """Why the instance is unhealthy, as a clause for people."""
     known_to_router: bool = False
     """Whether at least one router knows the instance."""
     drained: bool = True

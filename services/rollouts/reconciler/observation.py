@@ -25,7 +25,6 @@ class Observation:
 
     containers: Sequence[ContainerView]
     endpoint_states: Sequence[Mapping[str, EndpointState]]
-    unhealthy_since: Mapping[str, float]
     published: RoutedService | None
     subnet: str
     probes: ProbeSnapshot = field(default_factory=ProbeSnapshot)
@@ -83,11 +82,9 @@ class Observer:
             if state.operations.keys() == busy:
                 break
         now = self._ports.clock.now()
-        state.update_health(containers, endpoint_states, now)
         return Observation(
             containers=containers,
             endpoint_states=endpoint_states,
-            unhealthy_since=state.unhealthy_since,
             published=state.published,
             subnet=self._subnet,
             probes=self._prober.snapshot((view.instance, view.start_id) for view in containers),

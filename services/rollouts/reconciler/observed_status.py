@@ -9,7 +9,9 @@ from sqlmodel import col
 from services.engine.port import ContainerView
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
+from services.rollouts.state.instance_health import HEALTHY
 from services.rollouts.state.planner_inputs import ready_since
+from services.rollouts.state.transitions import DIED
 from services.store.events import EVENTS
 from services.store.tables import Event, Instance
 
@@ -25,13 +27,30 @@ def record_container_status(tx: ServiceTransaction) -> tuple[int, ...]:
         container = containers.get(row.id)
         if container is None or container.state == "created":
             continue
-        if container.state == "running":
+        if container.restarting:
+            _record_exit_before_restart(tx, row)
+        elif container.state == "running":
             if _record_start(tx, row, container):
                 restarted.append(row.slot)
             _record_readiness(tx, row, container)
         elif row.exit_code is None and row.status != "stopping" and not _is_recorded(tx, row, container):
             _record_death(tx, row, container)
     return tuple(restarted)
+
+
+def record_health(tx: ServiceTransaction, observed: Sequence[ObservedInstance]) -> None:
+    """Record which instances became unhealthy or healthy again, since when and why."""
+    rows = {row.id: row for row in tx.snapshot.instances}
+    for instance in observed:
+        row = rows[instance.id]
+        if instance.unhealthy_since is None:
+            if row.unhealthy_since is not None and row.leaving_at is None:
+                _record_recovery(tx, row, instance)
+        elif row.unhealthy_since is None:
+            _record_unhealthy(tx, row, instance)
+        elif row.unhealthy_reason != instance.unhealthy_reason:
+            row.unhealthy_reason = instance.unhealthy_reason
+            tx.session.add(row)
 
 
 def record_serving(tx: ServiceTransaction, observed: Sequence[ObservedInstance]) -> None:
@@ -61,22 +80,32 @@ def _record_start(tx: ServiceTransaction, row: Instance, container: ContainerVie
         "started_at": tx.writer.clock.now(),
         "ready_at": None,
         "exit_code": None,
+        **HEALTHY,
         "restarts": row.restarts + 1 if restarted else row.restarts,
     }
     text = f"{row.id} started at {row.address}"
     if restarted:
         text = f"{row.id} restarted by the engine (restart {row.restarts + 1}); checking its health"
     status = row.status if row.leaving_at is not None else "starting"
-    tx.writer.set_instance_status(tx.session, row, status, text, tx.deployment_id, changes, died=restarted)
+    tx.writer.set_instance_status(tx.session, row, status, text, tx.deployment_id, changes, data=DIED if restarted else {})
     return restarted
+
+
+def _record_exit_before_restart(tx: ServiceTransaction, row: Instance) -> None:
+    """Record that the engine waits before it starts the container again; until then nothing serves."""
+    if row.leaving_at is not None or row.status not in ("ready", "serving", "unhealthy"):
+        return
+    row.status = "starting"
+    text = f"{row.id} exited; the engine starts it again"
+    tx.writer.record_instance_event(tx.session, row, "instance_exited", text, tx.deployment_id)
 
 
 def _record_readiness(tx: ServiceTransaction, row: Instance, container: ContainerView) -> None:
     ready_at = ready_since(tx.snapshot, row, container, tx.observation.probes, tx.writer.clock.now())
     if (ready_at is None) == (row.ready_at is None):
         return
-    if row.leaving_at is not None:
-        row.ready_at = ready_at
+    if row.leaving_at is not None or row.status == "unhealthy" or container.health == "unhealthy":
+        row.ready_at = ready_at  # record_health records the status of an unhealthy instance
         tx.session.add(row)
         return
     status, text = ("ready", f"{row.id} is ready") if ready_at is not None else ("starting", f"{row.id} is no longer ready")
@@ -94,6 +123,24 @@ def _is_recorded(tx: ServiceTransaction, row: Instance, container: ContainerView
         col(Event.at) >= (row.started_at or 0),
     )
     return tx.session.exec(deaths.limit(1)).first() is not None
+
+
+def _record_unhealthy(tx: ServiceTransaction, row: Instance, instance: ObservedInstance) -> None:
+    since, reason = instance.unhealthy_since, instance.unhealthy_reason
+    changes = {"unhealthy_since": since, "unhealthy_reason": reason}
+    text = f"{row.id} is unhealthy: {reason}"
+    data = {"reason": reason, "since": since}
+    tx.writer.set_instance_status(tx.session, row, "unhealthy", text, tx.deployment_id, changes, data=data)
+
+
+def _record_recovery(tx: ServiceTransaction, row: Instance, instance: ObservedInstance) -> None:
+    seconds = tx.writer.clock.now() - (row.unhealthy_since or 0)
+    data = {"reason": row.unhealthy_reason, "since": row.unhealthy_since}
+    row.unhealthy_since = row.unhealthy_reason = None
+    if row.status == "unhealthy":
+        row.status = "serving" if instance.serves else "ready" if row.ready_at is not None else "starting"
+    text = f"{row.id} is healthy again after {seconds:.0f} s"
+    tx.writer.record_instance_event(tx.session, row, "instance_recovered", text, tx.deployment_id, data=data)
 
 
 def _record_death(tx: ServiceTransaction, row: Instance, container: ContainerView) -> None:

@@ -5,8 +5,9 @@ Record the observation, plan, write the rows, and return the operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlmodel import Session
 
@@ -15,7 +16,7 @@ from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.steps import Failed, MarkDraining, Plan, Recall
 from services.rollouts.reconciler.deployment_writes import write_deployment
 from services.rollouts.reconciler.observation import Observation
-from services.rollouts.reconciler.observed_status import record_container_status, record_serving
+from services.rollouts.reconciler.observed_status import record_container_status, record_health, record_serving
 from services.rollouts.reconciler.operations import Activate, FetchLogTail
 from services.rollouts.reconciler.publication import plan_publication
 from services.rollouts.reconciler.result import ReconcileResult, ReconcileStatus
@@ -23,9 +24,10 @@ from services.rollouts.reconciler.route_continuity import preserve_routes
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.reconciler.step_writes import write_steps
 from services.rollouts.state.dependencies import is_blocked
+from services.rollouts.state.instance_health import last_check, unhealthy_instances, warnings
 from services.rollouts.state.planner_inputs import desired_state, observe_instances, probe_targets
 from services.rollouts.state.queue import next_pending
-from services.rollouts.state.repository import load_service
+from services.rollouts.state.repository import ServiceSnapshot, load_service
 from services.rollouts.state.transitions import StateWriter
 
 MIN_REQUEUE = 0.01
@@ -42,14 +44,16 @@ def reconcile_service(session: Session, name: str, observation: Observation, wri
         return ReconcileResult(finished=True)
     tx, writes = ServiceTransaction(session, writer, snapshot, observation), writer.writes
     restarted = record_container_status(tx)
+    unhealthy = unhealthy_instances(snapshot, observation.containers, observation.endpoint_states, writer.clock.now())
     observed = observe_instances(
         snapshot,
         observation.containers,
         observation.endpoint_states,
-        observation.unhealthy_since,
+        unhealthy,
         observation.watched_since,
         observation.probes.errors,
     )
+    record_health(tx, observed)
     record_serving(tx, observed)
     plan = planner.plan(desired_state(snapshot, observation.backoff_until), observed, writer.clock.now())
     pending = next_pending(session, name)
@@ -66,6 +70,8 @@ def reconcile_service(session: Session, name: str, observation: Observation, wri
             result.status,
             instances=(*(row.id for row in snapshot.instances), *result.status.instances),
             probes=tuple(probe_targets(snapshot, observed)),
+            checks=_engine_checks(snapshot, observation),
+            warnings=tuple(warnings(snapshot.instances)),
             in_flight={instance.id: instance.in_flight for instance in observed},
             draining=any(instance.draining_since is not None and not instance.drained for instance in observed),
             changed=writer.writes > writes,
@@ -75,6 +81,17 @@ def reconcile_service(session: Session, name: str, observation: Observation, wri
         crashes=(*restarted, *result.crashes),
         finished=snapshot.service.removed and not (snapshot.instances or snapshot.deployment or pending),
     )
+
+
+def _engine_checks(snapshot: ServiceSnapshot, observation: Observation) -> dict[str, Mapping[str, Any]]:
+    """Return instance id → result of the engine's last check, for instances that the engine checks."""
+    rows = {row.id: row for row in snapshot.instances}
+    checks = {
+        container.instance: last_check(container, snapshot.revision_of(rows[container.instance]))
+        for container in observation.containers
+        if container.instance in rows
+    }
+    return {instance: check for instance, check in checks.items() if check is not None}
 
 
 def _missing_log_tail(tx: ServiceTransaction, plan: Plan) -> FetchLogTail | None:

@@ -14,12 +14,13 @@ from services.probes import Prober, ProbeTarget
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.ports import Ports
 from services.rollouts.state.id_floors import raise_id_floors
+from services.rollouts.state.instance_health import HEALTHY
 from services.rollouts.state.planner_inputs import observe_instances
 from services.rollouts.state.repository import ServiceSnapshot, load_service
 from services.rollouts.state.revision_spec import revision_healthcheck, uses_engine_health
 from services.rollouts.state.routing_config import active_revision, endpoint_for, linked_services, routed_service
 from services.rollouts.state.runtime_status import RuntimeStatus
-from services.rollouts.state.transitions import StateWriter
+from services.rollouts.state.transitions import DIED, StateWriter
 from services.routing.port import Endpoint, RoutedService
 from services.store.tables import Instance, Service
 
@@ -92,7 +93,10 @@ def _snapshots(session: Session) -> list[ServiceSnapshot]:
 
 def _serves(row: Instance, container: ContainerView | None) -> bool:
     running = container is not None and container.state == "running" and container.start_id == row.start
-    return running and row.admitted_at is not None and row.leaving_at is None and row.status == "serving"
+    if not running or row.admitted_at is None or row.leaving_at is not None:
+        return False
+    # an instance that fails its own `test` was withdrawn, and is not ready; any other unhealthy one is still admitted
+    return row.status == "serving" or (row.status == "unhealthy" and row.ready_at is not None)
 
 
 def _to_probe(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -> list[tuple[ServiceSnapshot, Instance]]:
@@ -128,6 +132,13 @@ def _record_restarts(
     now = writer.clock.now()
     for id in sorted(restarted):
         row, view = session.get_one(Instance, id), containers[id]
-        changes = {"start": view.start_id, "container_id": view.container_id, "started_at": now, "ready_at": now}
+        changes = {
+            **HEALTHY,
+            "start": view.start_id,
+            "container_id": view.container_id,
+            "started_at": now,
+            "ready_at": now,
+            "restarts": row.restarts + 1,
+        }
         text = f"{id} restarted by the engine while Sluice was down (restart {row.restarts + 1}); healthy"
-        writer.set_instance_status(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)
+        writer.set_instance_status(session, row, "serving", text, None, changes, data=DIED)

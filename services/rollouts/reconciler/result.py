@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.probes import ProbeTarget
 from services.rollouts.planner.steps import Step
@@ -17,6 +18,10 @@ class ReconcileStatus:
     instances: tuple[str, ...] = ()
     """Ids of the instances that are not gone."""
     probes: tuple[ProbeTarget, ...] = ()
+    checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Instance id → result of the engine's last check, in the form of a probe."""
+    warnings: tuple[dict[str, str], ...] = ()
+    """The standing warnings about the service's instances: `code` and `message` of each."""
     in_flight: Mapping[str, int] = field(default_factory=dict)
     draining: bool = False
     """Whether an instance is draining, so that the next reconcile must follow soon."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from services.backoff import Backoff
-from services.engine.port import ContainerView
 from services.rollouts.reconciler.result import ReconcileResult
 from services.rollouts.reconciler.router_errors import RouterErrors
-from services.routing.port import EndpointState, RoutedService
+from services.routing.port import RoutedService
 
 RESYNC_PERIOD = 30.0
 """Seconds after which a service is reconciled without a notification."""
@@ -34,7 +33,6 @@ class ServiceState:
     """The operations in progress by key. Only the service's worker starts operations."""
     published: RoutedService | None = None
     """The settings of the service that the routers have confirmed."""
-    unhealthy_since: dict[str, float] = field(default_factory=dict)
     log_tails: dict[str, str | None] = field(default_factory=dict)
     """Instance id → the end of the instance's log, read before the failure of the deployment is recorded."""
     router_errors: RouterErrors = field(default_factory=RouterErrors)
@@ -51,26 +49,6 @@ class ServiceState:
     def is_idle(self) -> bool:
         """Whether no operation is in progress, no notification is pending, and the service is not published."""
         return not self.operations and not self.wake.is_set() and self.published is None
-
-    def update_health(
-        self, containers: Sequence[ContainerView], endpoint_states: Sequence[Mapping[str, EndpointState]], now: float
-    ) -> None:
-        """Update since when each admitted instance is unhealthy.
-
-        The routers' own checks and the container's health check count.
-        """
-        unhealthy = {
-            id
-            for states in endpoint_states
-            for id, endpoint_state in states.items()
-            if endpoint_state.state == "admitted" and not endpoint_state.healthy
-        }
-        unhealthy |= {
-            view.instance
-            for view in containers
-            if view.auto_restart and view.state == "running" and view.health == "unhealthy"
-        }
-        self.unhealthy_since = {id: self.unhealthy_since.get(id, now) for id in unhealthy}
 
     def retain(self, instances: Collection[str]) -> None:
         """Forget the log tails and router errors of all instances but these."""

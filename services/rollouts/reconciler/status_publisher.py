@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from services.clock import Clock
@@ -10,7 +10,9 @@ from services.probes import Prober
 from services.rollouts.reconciler.operations import PUBLICATION
 from services.rollouts.reconciler.result import ReconcileResult
 from services.rollouts.reconciler.service_state import ServiceState
+from services.rollouts.state.instance_health import failed_check
 from services.rollouts.state.runtime_status import RuntimeStatus
+from services.routing.port import EndpointState
 from services.store.events import ChangeNotifier
 
 CRASH_LOOPING = {
@@ -49,11 +51,14 @@ class StatusPublisher:
         for id in status.instances:
             if (probe := self._prober.last(id)) is not None:
                 self._runtime_status.set_probe(id, asdict(probe))
+        for id, check in status.checks.items():
+            self._runtime_status.set_probe(id, check)
         state.retain(status.instances)
         if status.routers_current:
             state.router_errors.clear(PUBLICATION)
         state.record_crashes(result.crashes, now)
-        self._runtime_status.set_warnings(name, [CRASH_LOOPING] if state.is_crash_looping(now) else [])
+        crash_looping = [CRASH_LOOPING] if state.is_crash_looping(now) else []
+        self._runtime_status.set_warnings(name, [*crash_looping, *status.warnings])
         if status.changed:
             self._notifier.notify()
 
@@ -66,9 +71,21 @@ class StatusPublisher:
             for waiting in self._blocked:
                 self._enqueue(waiting)
 
-    def update_in_flight(self, in_flight: Mapping[str, int]) -> None:
-        """Store the routers' in-flight counts by instance id, and notify listeners if a count changed."""
-        if self._runtime_status.set_in_flight(in_flight):
+    def update_endpoints(self, states: Iterable[tuple[str, EndpointState]]) -> None:
+        """Store in-flight counts and last checks of instances, and notify listeners of changes.
+
+        `states` are pairs of instance id and state; an instance has a pair for each of its routers.
+        """
+        now = self._clock.now()
+        in_flight: dict[str, int] = {}
+        changed = False
+        for id, state in states:
+            in_flight[id] = in_flight.get(id, 0) + state.in_flight
+            if state.state == "admitted" and state.checked:
+                error = None if state.healthy else failed_check(state)
+                check = {"ok": state.healthy, "status": state.check_status, "error": error, "at": now}
+                changed = self._runtime_status.set_probe(id, check) or changed
+        if self._runtime_status.set_in_flight(in_flight) or changed:
             self._notifier.notify()
 
     def report_unknown(self, instances: Iterable[str]) -> None:

@@ -11,7 +11,10 @@ from services.rollouts.reconciler.operations import ExecuteStep
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.state.addresses import SubnetExhausted, allocate_address
 from services.rollouts.state.host_ports import HostPortsExhausted, allocate_host_port
+from services.rollouts.state.instance_health import HEALTHY
 from services.rollouts.state.revision_spec import revision_spec
+from services.rollouts.state.status import Kind
+from services.rollouts.state.transitions import DIED
 from services.store.tables import Instance
 
 
@@ -37,6 +40,7 @@ def write_steps(
     """
     rows = {row.id: row for row in tx.snapshot.instances}
     deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
+    by_id = {instance.id: instance for instance in observed}
     operations: list[ExecuteStep] = []
     created: list[str] = []
     crashes: list[int] = []
@@ -52,8 +56,11 @@ def write_steps(
                 created.append(row.id)
                 operations.append(_operation(tx, Start(row.id), row))
             case MarkDraining(id):
-                _mark_draining(tx, rows[id], deaths.get(id))
-                crashes += [rows[id].slot] if id in deaths else []
+                if id in deaths:
+                    _mark_failed(tx, rows[id], deaths[id])
+                    crashes.append(rows[id].slot)
+                else:
+                    _mark_draining(tx, rows[id], by_id[id])
             case Recall(id):
                 _recall(tx, rows[id])
             case Admit() if not admits:
@@ -101,29 +108,42 @@ def _allocate_instance(tx: ServiceTransaction, slot: int) -> Instance:
     return row
 
 
-def _mark_draining(tx: ServiceTransaction, row: Instance, death: str | None) -> None:
-    """Mark an instance as draining, or as failed if the instance died by itself.
-
-    `death` describes how the instance died, or is None.
-    """
+def _mark_draining(tx: ServiceTransaction, row: Instance, instance: ObservedInstance) -> None:
+    """Mark an instance as draining; the event says why."""
     now = tx.writer.clock.now()
-    if death is None:
-        text = f"{row.id} draining: no new requests"
-        tx.writer.set_instance_status(tx.session, row, "draining", text, tx.deployment_id, {"leaving_at": now})
-        return
+    text = f"{row.id} draining: {_drain_reason(tx, row, instance, now)}"
+    tx.writer.set_instance_status(tx.session, row, "draining", text, tx.deployment_id, {"leaving_at": now})
+
+
+def _drain_reason(tx: ServiceTransaction, row: Instance, instance: ObservedInstance, now: float) -> str:
+    """Return the clause that says why an instance must go."""
+    deployment, revision = tx.snapshot.deployment, tx.snapshot.desired_revision
+    if deployment is not None and (revision is None or row.hash != revision.hash or deployment.kind == Kind.RESTART):
+        verb = "removes" if deployment.kind == Kind.REMOVE else "replaces"
+        return f"deployment {deployment.id} ({deployment.kind}) {verb} it"
+    if instance.unhealthy_since is not None:
+        return f"unhealthy for {now - instance.unhealthy_since:.0f} s, {instance.unhealthy_reason}"
+    if instance.ready_at is None and not instance.admitted and instance.started_at is not None:
+        last = f": {instance.last_probe_error}" if instance.last_probe_error else ""
+        return f"not healthy within {now - instance.started_at:.0f} s{last}"
+    return f"deployment {deployment.id} ({deployment.kind}) needs fewer instances" if deployment is not None else "surplus"
+
+
+def _mark_failed(tx: ServiceTransaction, row: Instance, death: str) -> None:
+    """Mark an instance that died by itself as failed and draining. `death` says how it died."""
     why = row.failure or f"{row.id} {death}"
     changes = {
-        "leaving_at": now,
+        "leaving_at": tx.writer.clock.now(),
         "failure_reason": row.failure_reason or "died",
         "failure": why,
         "failed_deployment": tx.deployment_id,
     }
     text = f"{why}; removing it"
-    tx.writer.set_instance_status(tx.session, row, "failed", text, tx.deployment_id, changes, died=True)
+    tx.writer.set_instance_status(tx.session, row, "failed", text, tx.deployment_id, changes, data=DIED)
 
 
 def _recall(tx: ServiceTransaction, row: Instance) -> None:
-    changes = {"leaving_at": None, "cut_at": None}
+    changes = {"leaving_at": None, "cut_at": None, **HEALTHY}
     text = f"{row.id} recalled: it matches again"
     tx.writer.set_instance_status(tx.session, row, "ready", text, tx.deployment_id, changes)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import structlog
@@ -18,6 +19,8 @@ log = structlog.get_logger()
 ROUTER_POLL = 2.0
 """Seconds between two polls of the routers, because changes of their own checks cause no notification."""
 ENGINE_RESYNC = 15.0
+States = Mapping[tuple[str, str], EndpointState]
+"""States of a service's endpoints by router and instance."""
 
 
 class Watcher:
@@ -27,7 +30,7 @@ class Watcher:
     """
 
     def __init__(
-        self, ports: Ports, status: StatusPublisher, services: Collection[str], enqueue: Callable[[str], None]
+        self, ports: Ports, status: StatusPublisher, services: AbstractSet[str], enqueue: Callable[[str], None]
     ) -> None:
         self._ports = ports
         self._status = status
@@ -82,32 +85,32 @@ class Watcher:
             before = now
 
     async def _poll_routers(self) -> None:
-        before: dict[tuple[str, str], EndpointState] = {}
+        before: dict[str, States] = {}
         while True:
             await asyncio.sleep(ROUTER_POLL)
             try:
-                now, in_flight, owners = await self._observe_routers()
+                states = await self._observe_routers()
             except RoutingError as error:
                 log.warning("a router could not be observed", error=str(error))
                 continue
-            self._status.update_in_flight(in_flight)
-            for service in {owners[key[1]] for key in now if now[key] != before.get(key)}:
-                self._enqueue(service)
+            self._status.update_endpoints(
+                (id, state) for of_service in states.values() for (_, id), state in of_service.items()
+            )
+            now = {service: _without_in_flight(of_service) for service, of_service in states.items()}
+            for service in self._services & {*before, *now}:
+                if now.get(service) != before.get(service):
+                    self._enqueue(service)
             before = now
 
-    async def _observe_routers(self) -> tuple[dict[tuple[str, str], EndpointState], dict[str, int], dict[str, str]]:
-        """Return the states without in-flight counts, the in-flight counts, and the instances' services.
-
-        The states are by router and instance.
-        """
-        services = list(self._services)
-        states: dict[tuple[str, str], EndpointState] = {}
-        in_flight: dict[str, int] = {}
-        owners: dict[str, str] = {}
+    async def _observe_routers(self) -> dict[str, States]:
+        """Return service → states by router and instance, from one query of each router."""
+        states: dict[str, States] = {}
         for router in self._ports.routers:
-            answers = await asyncio.gather(*(router.observe(service) for service in services))
-            for service, endpoint_states in zip(services, answers, strict=True):
-                for id, endpoint_state in endpoint_states.items():
-                    states[router.name, id], owners[id] = replace(endpoint_state, in_flight=0), service
-                    in_flight[id] = in_flight.get(id, 0) + endpoint_state.in_flight
-        return states, in_flight, owners
+            for service, endpoint_states in (await router.observe_all()).items():
+                of_router = {(router.name, id): state for id, state in endpoint_states.items()}
+                states[service] = {**states.get(service, {}), **of_router}
+        return states
+
+
+def _without_in_flight(states: States) -> States:
+    return {key: replace(state, in_flight=0) if state.in_flight else state for key, state in states.items()}

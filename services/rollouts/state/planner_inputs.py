@@ -9,6 +9,7 @@ from services.engine.port import ContainerView
 from services.probes import ProbeSnapshot, ProbeTarget
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
+from services.rollouts.state.instance_health import Unhealthy
 from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec, uses_engine_health
 from services.routing.port import EndpointState
@@ -55,7 +56,7 @@ def observe_instances(
     snapshot: ServiceSnapshot,
     containers: Sequence[ContainerView],
     endpoint_states: Sequence[Mapping[str, EndpointState]],
-    unhealthy_since: Mapping[str, float],
+    unhealthy: Mapping[str, Unhealthy],
     watched_since: float = 0,
     probe_errors: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ObservedInstance]:
@@ -72,7 +73,7 @@ def observe_instances(
             row,
             by_instance.get(row.id),
             endpoint_states,
-            unhealthy_since,
+            unhealthy.get(row.id),
             watched_since,
             probe_errors.get(row.id, ""),
         )
@@ -106,7 +107,7 @@ def ready_since(
     if uses_engine_health(check, row.port):
         ready = container.health == "healthy" if check.test is not None else True
         return (row.ready_at or now) if ready else None
-    if row.admitted_at is not None and (row.status in ("serving", "draining") or _has_served_since_ready(row)):
+    if row.admitted_at is not None and (row.status in ("serving", "unhealthy", "draining") or _has_served_since_ready(row)):
         return row.ready_at
     return probes.ready_at.get((row.id, container.start_id))
 
@@ -142,7 +143,7 @@ def _observe_instance(
     row: Instance,
     container: ContainerView | None,
     endpoint_states: Sequence[Mapping[str, EndpointState]],
-    unhealthy_since: Mapping[str, float],
+    unhealthy: Unhealthy | None,
     watched_since: float,
     probe_error: str,
 ) -> ObservedInstance:
@@ -162,7 +163,8 @@ def _observe_instance(
         ready_at=row.ready_at,
         admitted=any(admitted) if row.leaving_at is not None else by_every_router,
         healthy=all(state.healthy for state in states),
-        unhealthy_since=unhealthy_since.get(row.id),
+        unhealthy_since=unhealthy.since if unhealthy is not None else None,
+        unhealthy_reason=unhealthy.reason if unhealthy is not None else "",
         known_to_router=bool(states),
         drained=all(state.drained for state in states),
         auto_restart=container is None or container.auto_restart,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class RuntimeStatus:
-    """In-flight requests and last probes by instance id, warnings by service, unknown containers.
+    """In-flight requests and last checks by instance id, warnings by service, unknown containers.
 
     It is empty after a start and is soon filled again. Presenters read it in reader threads: each method returns a copy
     or a value that is never changed.
@@ -26,9 +27,16 @@ class RuntimeStatus:
         self._in_flight.update(counts)
         return changed
 
-    def set_probe(self, instance: str, probe: Mapping[str, Any]) -> None:
-        """Store the last probe of an instance: `ok`, `status`, `error`, `at`."""
+    def set_probe(self, instance: str, probe: Mapping[str, Any]) -> bool:
+        """Store the last check of an instance (`ok`, `status`, `error`, `at`), unless a later one is stored.
+
+        Sluice, the gateway and the engine check instances. Return whether `ok` or `error` changed.
+        """
+        before = self._probes.get(instance, {})
+        if (before.get("at") or 0) > (probe.get("at") or math.inf):
+            return False
         self._probes[instance] = probe
+        return (before.get("ok"), before.get("error")) != (probe.get("ok"), probe.get("error"))
 
     def forget_instance(self, instance: str) -> None:
         """Delete the in-flight count and the probe of an instance that is gone."""

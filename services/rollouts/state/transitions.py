@@ -18,6 +18,9 @@ from services.rollouts.state.status import TERMINAL, Kind, Status, check_transit
 from services.store.events import append_event
 from services.store.tables import Deployment, Event, Instance, Revision, Service
 
+DIED: Mapping[str, Any] = MappingProxyType({"died": True})
+"""Event data that counts the event as a crash of its instance (crash_history.py)."""
+
 
 class LeaseLost(Exception):
     """The error for a deployment that a newer process of Sluice has leased.
@@ -160,21 +163,22 @@ class StateWriter:
 
     def set_instance_status(
         self, session: Session, row: Instance, status: str, message: str, deployment: int | None,
-        changes: Mapping[str, Any] = MappingProxyType({}), *, died: bool = False,
+        changes: Mapping[str, Any] = MappingProxyType({}), *, data: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         """Write an instance's status with its event `instance_<status>`.
 
         The status of an instance that failed stays `failed`, even if other events follow. `changes` are other columns to
-        set. `died` marks the one event that counts as a crash of the instance (crash_history.py).
+        set. `data` is added to the event's data: DIED marks the one event that counts as a crash (crash_history.py).
         """
         for name, value in changes.items():
             setattr(row, name, value)
         if row.status != "failed":
             row.status = status
-        self.record_instance_event(session, row, f"instance_{status}", message, deployment, died=died)
+        self.record_instance_event(session, row, f"instance_{status}", message, deployment, data=data)
 
     def record_instance_event(
-        self, session: Session, row: Instance, event_type: str, message: str, deployment: int | None, *, died: bool = False,
+        self, session: Session, row: Instance, event_type: str, message: str, deployment: int | None, *,
+        data: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         """Write an instance's row with an event; its status stays."""
         session.add(row)
@@ -182,7 +186,7 @@ class StateWriter:
         append_event(
             session, self.clock.now(), event_type, message, deployment=deployment, service=row.service,
             instance=row.id,
-            data={"revision": row.revision, "slot": row.slot, "status": row.status, **({"died": True} if died else {})},
+            data={"revision": row.revision, "slot": row.slot, "status": row.status, **data},
         )  # fmt: skip
 
     def record_event(

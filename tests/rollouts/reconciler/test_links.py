@@ -11,10 +11,9 @@ from services.rollouts.requests import commands
 from services.rollouts.requests.command import DeployRequest
 from services.routing.port import RoutedService, RoutingError
 from services.store.tables import Deployment
-from tests.rollouts.reconciler.test_stories import Tell, deployment, tell, until
 from tests.support.controller_simulation import CHECK, SERVICE, ControllerSimulation
+from tests.support.controller_stories import Tell, deployment, until
 
-__all__ = ["tell"]
 TAKEN = "10.203.0.1:8000 is in use on this machine"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,56 +11,11 @@ import pytest
 from services.engine.port import EngineError
 from services.rollouts.reconciler.service_state import CRASH_WINDOW
 from services.rollouts.requests import commands
-from services.rollouts.state.status import TERMINAL
 from services.routing.port import RoutedService, RoutingError
-from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment, Event, Instance
 from tests.support.controller_simulation import SERVICE, ControllerSimulation
+from tests.support.controller_stories import Tell, deployment, messages, until
 from tests.support.fakes.engine import Behaviour
-from tests.support.virtual_time import run
-
-Tell = Callable[[Callable[[ControllerSimulation], Awaitable[Any]]], None]
-
-
-@pytest.fixture
-def tell(tmp_path: Path) -> Tell:
-    """Return a function that runs a story in a simulation of its own, from its start to its end."""
-
-    def told(story: Callable[[ControllerSimulation], Awaitable[Any]]) -> None:
-        open_store(tmp_path).close()
-
-        async def whole() -> None:
-            simulation = ControllerSimulation(tmp_path / DATABASE)
-            await simulation.begin()
-            try:
-                await story(simulation)
-                assert not simulation.wrong, simulation.wrong
-            finally:
-                await simulation.end()
-
-        run(whole)
-
-    return told
-
-
-def deployment(simulation: ControllerSimulation, id: int | None) -> Deployment:
-    return next(row for row in simulation.rows(Deployment) if row.id == id)
-
-
-async def until(simulation: ControllerSimulation, id: int | None, *statuses: str, within: float = 200) -> Deployment:
-    """Wait until the deployment has one of the statuses (default: a terminal one).
-
-    Raises AssertionError after `within` seconds of virtual time.
-    """
-    for _ in range(int(within * 10)):
-        if (row := deployment(simulation, id)).status in (statuses or TERMINAL):
-            return row
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"{row.status} after {within:g} s: {row.message}")
-
-
-def messages(simulation: ControllerSimulation, event_type: str) -> list[str]:
-    return [event.message for event in simulation.rows(Event) if event.type == event_type]
 
 
 async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **fields: Any) -> list[str]:
@@ -230,7 +183,7 @@ def test_worker_of_deployment_leased_by_newer_process_ends(tell: Tell) -> None:
         await asyncio.sleep(60)  # the deployment would have failed after `start_period`, 20 seconds
         assert (deployment(simulation, id), simulation.rows(Instance), simulation.rows(Event)) == before
         assert simulation.engine.containers == containers
-        assert {call for call, _ in simulation.gateway.calls[len(calls) :]} <= {"observe"}
+        assert {call for call, _ in simulation.gateway.calls[len(calls) :]} <= {"observe", "observe_all"}
 
     tell(story)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from services.engine.port import ContainerView, EngineEvent, InstanceSpec
+from services.engine.port import ContainerView, EngineEvent, HealthResult, InstanceSpec
 
 Health = Literal["none", "starting", "healthy", "unhealthy"]
 
@@ -42,6 +42,8 @@ class Container:
     restarts: int = 0
     starts: int = 0
     health: Health = "none"
+    last_test: HealthResult | None = None
+    paused: bool = False
     auto_restart: bool = False
     log: list[str] = field(default_factory=list)
     log_times: list[str] = field(default_factory=list)
@@ -66,6 +68,9 @@ class Container:
             restarts=self.restarts,
             health=self.health,
             auto_restart=self.auto_restart,
+            last_test=self.last_test,
+            paused=self.paused,
+            restarting=self.state == "restarting",
         )
 
     def write(self, text: str, at: float) -> None:

@@ -13,7 +13,16 @@ from random import Random
 from typing import Any, Literal
 
 from services.clock import Clock
-from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+from services.engine.port import (
+    BuildSpec,
+    ContainerView,
+    EngineError,
+    EngineEvent,
+    HealthResult,
+    ImageInfo,
+    InstanceSpec,
+    Usage,
+)
 from tests.support.fakes.builder import dockerfile_of, steps
 from tests.support.fakes.containers import Behaviour, Container, Health, timestamp
 
@@ -157,12 +166,19 @@ class FakeEngine:
         if container.state == "running":
             self._exit(container, code, oom=oom, stays_down=stays_down)
 
-    def set_health(self, instance: str, health: Health) -> None:
+    def set_health(self, instance: str, health: Health, output: str = "") -> None:
         """Set the result of its own HEALTHCHECK."""
         container = self.containers[instance]
+        container.last_test = HealthResult(int(health == "unhealthy"), output, self.clock.now())
         if container.health != health:
             container.health = health
             self._emit(container.event("health"))
+
+    def pause(self, instance: str, *, paused: bool = True) -> None:
+        """Pause or unpause its processes, as `docker pause` does."""
+        container = self.containers[instance]
+        container.paused = paused
+        self._emit(container.event("health"))
 
     def write(self, instance: str, text: str) -> None:
         """Write to its log as its process does."""

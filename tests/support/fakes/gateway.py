@@ -12,7 +12,9 @@ from typing import Literal
 from services.clock import Clock
 from services.routing.port import Endpoint, EndpointState, EndpointStateName, RoutedService, RoutingError
 
-Call = Literal["restore", "publish", "unpublish", "admit", "withdraw", "mark_dead", "force_close", "remove", "observe"]
+Call = Literal[
+    "restore", "publish", "unpublish", "admit", "withdraw", "mark_dead", "force_close", "remove", "observe", "observe_all"
+]
 KEEP_ALIVE = 12.0
 """Seconds in which a client of a replaced worker may begin a request, served from that worker's list."""
 
@@ -25,6 +27,7 @@ class FakeServer:
     state: EndpointStateName = "admitted"
     in_flight: int = 0
     healthy: bool = True
+    check: str = ""
 
 
 @dataclass
@@ -83,9 +86,10 @@ class FakeGateway:
         self.workers[worker].servers[instance].in_flight = in_flight
         self._bury()
 
-    def sicken(self, instance: str, *, healthy: bool = False) -> None:
-        """Set the result of the current worker's own health checks."""
-        self.present.servers[instance].healthy = healthy
+    def sicken(self, instance: str, *, healthy: bool = False, check: str = "L7STS 503") -> None:
+        """Set the result of the present worker's own health checks."""
+        server = self.present.servers[instance]
+        server.healthy, server.check = healthy, "" if healthy else check
 
     def reload(self, *, idle_clients: bool = False) -> None:
         """Start a new worker with the admitted instances.
@@ -94,7 +98,11 @@ class FakeGateway:
         """
         old = self.present
         old.replaced_at, old.idle_clients = self.clock.now(), idle_clients
-        admitted = {id: FakeServer(server.endpoint) for id, server in old.servers.items() if server.state == "admitted"}
+        admitted = {
+            id: FakeServer(server.endpoint, healthy=server.healthy, check=server.check)
+            for id, server in old.servers.items()
+            if server.state == "admitted"
+        }
         self.workers.insert(0, Worker(next(self._numbers), admitted))
         self._bury()
 
@@ -182,6 +190,15 @@ class FakeGateway:
             self._bury()
             return {id: self._endpoint_state(id) for worker in self.workers for id in self._of(worker, service)}
 
+    async def observe_all(self) -> dict[str, dict[str, EndpointState]]:
+        with await self._called("observe_all", ""):
+            self._bury()
+            services = {server.endpoint.service for worker in self.workers for server in worker.servers.values()}
+            return {
+                service: {id: self._endpoint_state(id) for worker in self.workers for id in self._of(worker, service)}
+                for service in services
+            }
+
     def _endpoint_state(self, instance: str) -> EndpointState:
         here = self.present.servers.get(instance)
         there = [(worker, worker.servers[instance]) for worker in self.workers[1:] if instance in worker.servers]
@@ -189,7 +206,8 @@ class FakeGateway:
         quiet = all(server.state != "admitted" or self._over(worker) for worker, server in there)
         state: EndpointStateName = here.state if here else "draining"
         drained = state != "admitted" and in_flight == 0 and quiet
-        return EndpointState(state, in_flight, drained, here.healthy if here else True)
+        check = here.check if here is not None and state == "admitted" else ""
+        return EndpointState(state, in_flight, drained, here.healthy if here else True, check=check)
 
     def _enter(self, endpoint: Endpoint) -> None:
         present = self.present.servers.get(endpoint.id)
@@ -198,7 +216,7 @@ class FakeGateway:
         else:
             present.endpoint = endpoint
             if present.state != "admitted":
-                present.state, present.healthy = "admitted", True
+                present.state, present.healthy, present.check = "admitted", True, ""
 
     def _over(self, worker: Worker) -> bool:
         return worker.replaced_at is not None and self.clock.now() > worker.replaced_at + KEEP_ALIVE

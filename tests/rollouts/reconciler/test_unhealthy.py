@@ -1,0 +1,155 @@
+"""Instances that served and fail their checks: their status, since when, why, and the service's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from services.rollouts.reconciler.watcher import ROUTER_POLL
+from services.store.tables import Event, Instance
+from tests.support.controller_simulation import SERVICE, ControllerSimulation
+from tests.support.controller_stories import Tell, messages, until
+
+PATH_CHECK: dict[str, Any] = {"healthcheck": {"disable": True}, "port": 8000}
+NOTICED = ROUTER_POLL + 0.1
+
+
+async def served(simulation: ControllerSimulation, replicas: int = 2, **fields: Any) -> None:
+    """Deploy instances that the gateway alone judges."""
+    body = {**PATH_CHECK, "replicas": replicas, **fields}
+    await until(simulation, await simulation.deploy("web:1", **body), "succeeded")
+
+
+def row_of(simulation: ControllerSimulation, id: str = "web-r1-1") -> Instance:
+    return next(row for row in simulation.rows(Instance) if row.id == id)
+
+
+def gateway_state(simulation: ControllerSimulation, id: str = "web-r1-1") -> str:
+    return simulation.gateway.present.servers[id].state
+
+
+def statuses(simulation: ControllerSimulation) -> list[str]:
+    return [row.status for row in simulation.rows(Instance) if row.stopped_at is None]
+
+
+def test_failed_check_of_the_gateway_is_recorded_within_its_poll_with_the_reason(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation)
+        simulation.gateway.sicken("web-r1-1", check="L7TOUT after 2000 ms")
+        began = simulation.clock.now()
+        await asyncio.sleep(NOTICED)
+        row = row_of(simulation)
+        assert (row.status, row.unhealthy_reason) == ("unhealthy", "check failed: L7TOUT after 2000 ms")
+        assert began <= (row.unhealthy_since or 0) <= began + NOTICED
+        assert statuses(simulation) == ["unhealthy", "serving"]
+        assert [warning["code"] for warning in simulation.live.warnings(SERVICE)] == ["unhealthy"]
+        (event,) = [event for event in simulation.rows(Event) if event.type == "instance_unhealthy"]
+        assert event.data["reason"] == row.unhealthy_reason and event.data["since"] == row.unhealthy_since
+        simulation.gateway.sicken("web-r1-1", healthy=True)
+        await asyncio.sleep(NOTICED)
+        row = row_of(simulation)
+        assert (row.status, row.unhealthy_since, row.unhealthy_reason) == ("serving", None, None)
+        assert len(messages(simulation, "instance_recovered")) == 1
+        assert simulation.live.warnings(SERVICE) == []
+
+    tell(story)
+
+
+def test_one_query_polls_all_services(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation)
+        await asyncio.sleep(40)
+        before = len(simulation.gateway.calls)
+        await asyncio.sleep(10 * ROUTER_POLL)
+        calls = [call for call, _ in simulation.gateway.calls[before:]]
+        assert calls.count("observe_all") == 10 and calls.count("observe") <= 1
+
+    tell(story)
+
+
+def test_restart_of_sluice_keeps_since_when_an_instance_is_unhealthy(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation)
+        simulation.gateway.sicken("web-r1-1")
+        await asyncio.sleep(NOTICED)
+        before = row_of(simulation)
+        simulation.crash_after(0)
+        await asyncio.sleep(10)
+        assert row_of(simulation) == before
+        assert gateway_state(simulation) == "admitted"
+        assert len(messages(simulation, "instance_unhealthy")) == 1
+
+    tell(story)
+
+
+def test_failed_test_of_a_worker_is_recorded_with_its_masked_output(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        check = {"test": ["CMD", "queue-works"], "start_period": 20}
+        environment = {"QUEUE_PASSWORD": "k3sde8fnw"}
+        await served(simulation, port=None, healthcheck=check, environment=environment)
+        simulation.fail_test("web-r1-1", "no login with\nk3sde8fnw")
+        await asyncio.sleep(1)
+        row = row_of(simulation)
+        assert (row.status, row.unhealthy_reason) == ("unhealthy", "test exited with code 1: no login with ***")
+        assert statuses(simulation) == ["unhealthy", "serving"]
+        assert (simulation.live.probe("web-r1-1") or {})["error"] == row.unhealthy_reason
+        simulation.failing.clear()
+        await asyncio.sleep(1)
+        assert row_of(simulation).status == "serving"
+
+    tell(story)
+
+
+def test_instance_that_fails_its_own_test_is_withdrawn_and_admitted_again(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, healthcheck={"test": ["CMD", "true"], "start_period": 20})
+        simulation.fail_test("web-r1-1")
+        await asyncio.sleep(1)
+        assert row_of(simulation).status == "unhealthy"
+        assert gateway_state(simulation) == "draining"
+        simulation.failing.clear()
+        await asyncio.sleep(1)
+        assert row_of(simulation).status == "serving"
+        assert gateway_state(simulation) == "admitted"
+
+    tell(story)
+
+
+def test_paused_container_is_unhealthy_at_once(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation)
+        simulation.engine.pause("web-r1-1")
+        await asyncio.sleep(0.5)
+        assert (row_of(simulation).status, row_of(simulation).unhealthy_reason) == ("unhealthy", "its container is paused")
+        simulation.engine.pause("web-r1-1", paused=False)
+        await asyncio.sleep(0.5)
+        assert row_of(simulation).status == "serving"
+
+    tell(story)
+
+
+def test_instance_that_waits_for_its_restart_does_not_count_as_serving(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, replicas=1)
+        for _ in range(6):  # the engine doubles its delay with each restart
+            simulation.engine.kill("web-r1-1")
+            await asyncio.sleep(3.3)
+        simulation.engine.kill("web-r1-1")
+        await asyncio.sleep(1)
+        assert statuses(simulation) == ["starting"]
+        await asyncio.sleep(30)
+        assert statuses(simulation) == ["serving"]
+
+    tell(story)
+
+
+def test_replacement_of_an_unhealthy_instance_names_its_reason(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, healthcheck={"disable": True, "start_period": 20})
+        simulation.gateway.sicken("web-r1-1")
+        await asyncio.sleep(40)
+        (reported,) = messages(simulation, "instance_draining")
+        assert reported.startswith("web-r1-1 draining: unhealthy for 2") and reported.endswith(", check failed: L7STS 503")
+        assert statuses(simulation) == ["serving", "serving"]
+
+    tell(story)
