@@ -123,6 +123,8 @@ CREATE TABLE instance ( id VARCHAR NOT NULL,
   failed_deployment INTEGER,
   log_tail VARCHAR,
   host_port INTEGER,
+  unhealthy_since FLOAT,
+  unhealthy_reason VARCHAR,
   CONSTRAINT pk_instance PRIMARY KEY (id),
   CONSTRAINT fk_instance_service_service FOREIGN KEY(service) REFERENCES service (name) )
 CREATE INDEX ix_instance_deployment ON instance (deployment)
