@@ -36,7 +36,7 @@ DEPLOYMENT = Deployment(id=2, service="web", kind="deploy", status="progressing"
 
 def preserved(plan: Plan, publication: Publication, *, kind: str = "serving") -> Plan:
     snapshot = ServiceSnapshot(SERVICE, DEPLOYMENT, {1: OLD, 2: NEW}, [])
-    observation = Observation([], [], {}, publication.published, "10.203.0.0/24")
+    observation = Observation([], [], publication.published, "10.203.0.0/24")
     tx = ServiceTransaction(Session(), StateWriter(SystemClock(), 1), snapshot, observation)
     return preserve_routes(tx, plan, [serving("old-1") if kind == "serving" else dead("old-1")], publication)
 
