@@ -148,6 +148,7 @@ class Instance(SQLModel, table=True):
         Index("ix_instance_service_status", "service", "status"),
         Index("ix_instance_deployment", "deployment"),
         Index("ix_instance_failed_deployment", "failed_deployment"),
+        Index("ix_instance_restarts", "service", "restarts", sqlite_where=text("restarts > 0")),
     )
 
     id: str = Field(primary_key=True)

@@ -53,14 +53,14 @@ def test_replicas_and_instances_are_counted_by_service(fixture: DashboardFixture
     fixture.service("web", 3)
     fixture.service("api", 1)
     fixture.change(Instance, "web-r1-2", leaving_at=1.0)
-    fixture.change(Instance, "web-r1-3", status="starting")
+    fixture.change(Instance, "web-r1-3", status="unhealthy")
     samples = scrape(fixture, in_flight={"web": 5})
     assert samples.value("sluice_services") == 2
     assert samples.value("sluice_service_replicas_desired", service="web") == 3
     assert samples.value("sluice_service_replicas_serving", service="web") == 1
     assert samples.value("sluice_service_replicas_serving", service="api") == 1
     assert samples.value("sluice_instances", service="web", status="serving") == 2
-    assert samples.value("sluice_instances", service="web", status="starting") == 1
+    assert samples.value("sluice_instances", service="web", status="unhealthy") == 1
     assert samples.value("sluice_instances", service="api", status="draining") == 0
     assert samples.value("sluice_requests_in_flight", service="web") == 5
     assert samples.value("sluice_requests_in_flight", service="api") == 0
@@ -134,21 +134,38 @@ def test_a_deployment_is_counted_once_when_it_ends_after_later_ones(fixture: Das
         assert samples.value("sluice_deployments_active", service="api", status="progressing") == 0
 
 
-def test_an_ended_deployment_is_read_from_the_store_once(fixture: DashboardFixture) -> None:
-    fixture.service("web", 3)
-    last = ended(fixture, "succeeded", 3)
-    scrape(fixture)
-    read: list[Any] = []
+def statements(fixture: DashboardFixture) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return the statements of a scrape with their parameters."""
+    executed: list[tuple[str, tuple[Any, ...]]] = []
     engine = fixture.sluice.store._reader
 
     def record(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if "FROM deployment" in statement:
-            read.append(tuple(parameters))
+        executed.append((statement, tuple(parameters)))
 
     event.listen(engine, "before_cursor_execute", record)
     scrape(fixture)
     event.remove(engine, "before_cursor_execute", record)
-    assert read == [(last,)]
+    return executed
+
+
+def test_an_ended_deployment_is_read_from_the_store_once(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    last = ended(fixture, "succeeded", 3)
+    scrape(fixture)
+    assert [parameters for statement, parameters in statements(fixture) if "FROM deployment" in statement] == [(last,)]
+
+
+def test_a_scrape_reads_instances_through_indices_and_not_the_whole_history(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    queries = [each for each in statements(fixture) if "FROM instance" in each[0]]
+    assert len(queries) == 2
+    with fixture.sluice.store.read_session() as session:
+        connection = session.connection()
+        for statement, parameters in queries:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            (step,) = [row[3] for row in plan if " instance " in row[3]]
+            assert step.startswith("SEARCH instance USING"), statement
+            assert ("ix_instance_restarts" in step) == ("sum" in statement), step
 
 
 def test_counters_from_the_store_survive_a_restart_of_sluice(fixture: DashboardFixture) -> None:
