@@ -129,6 +129,7 @@ CREATE TABLE instance ( id VARCHAR NOT NULL,
   CONSTRAINT fk_instance_service_service FOREIGN KEY(service) REFERENCES service (name) )
 CREATE INDEX ix_instance_deployment ON instance (deployment)
 CREATE INDEX ix_instance_failed_deployment ON instance (failed_deployment)
+CREATE INDEX ix_instance_restarts ON instance (service, restarts) WHERE restarts > 0
 CREATE INDEX ix_instance_service_status ON instance (service, status)
 CREATE TABLE lease ( app VARCHAR NOT NULL,
   id VARCHAR NOT NULL,
