@@ -12,8 +12,15 @@ class PullCredentials:
     def __init__(self) -> None:
         self._by_deployment: dict[int, str] = {}
 
-    def put(self, deployment: int, credentials: str) -> None:
-        self._by_deployment[deployment] = credentials
+    def put(self, deployment: int, credentials: str | None) -> None:
+        """Set the credentials of a deployment before its transaction is committed, so that no pull can miss them.
+
+        None deletes those of a deployment with the same id whose transaction failed.
+        """
+        if credentials is None:
+            self.forget(deployment)
+        else:
+            self._by_deployment[deployment] = credentials
 
     def get(self, deployment: int) -> str | None:
         """Return the credentials of a deployment; they stay until `forget`, because a pull may be repeated."""

@@ -74,8 +74,7 @@ class Submitter:
                 return before
             id = command.apply(CommandTransaction(session, self._clock, self._rules, context.by))
             store_used_key(session, claim, self._clock.now(), deployment=id)
-            if context.registry_auth is not None:
-                self._credentials.put(id, context.registry_auth)
+            self._credentials.put(id, context.registry_auth)
             return id
 
         try:
@@ -129,14 +128,13 @@ class Submitter:
     async def _forget_credentials(self) -> None:
         """Forget the credentials of deployments that will not pull any more.
 
-        They were aborted or superseded before they began, or were never written.
+        They were aborted or superseded before they began. A deployment that no read finds is not committed yet.
         """
         retained = self._credentials.deployments()
         if retained:
-            pending = select(Deployment.id).where(col(Deployment.id).in_(retained), Deployment.status == Status.PENDING)
-            still = await self._store.read(lambda session: set(session.exec(pending).all()))
-            for id in retained - still:
-                self._credentials.forget(id)
+            not_pending = select(Deployment.id).where(col(Deployment.id).in_(retained), Deployment.status != Status.PENDING)
+            for id in await self._store.read(lambda session: session.exec(not_pending).all()):
+                self._credentials.forget(id or 0)
 
     def _notify(self, service: str) -> None:
         self._enqueue(service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -341,6 +342,41 @@ def test_pull_credentials_are_dropped_with_deployment_that_will_not_pull(desk: D
         assert desk.credentials.deployments() == {aborted, superseding}
         await desk.requests.apply_action(aborted, "abort", CI.by)
         assert desk.credentials.deployments() == {superseding}
+
+    run(story)
+
+
+def test_cancelled_request_does_not_drop_pull_credentials_of_another_before_its_commit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_commit, put = threading.Event(), desk.credentials.put
+
+    async def story() -> None:
+        is_put, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def put_and_wait(id: int, credentials: str | None) -> None:
+            put(id, credentials)
+            loop.call_soon_threadsafe(is_put.set)
+            assert may_commit.wait(20)
+
+        monkeypatch.setattr(desk.credentials, "put", put_and_wait)
+        submitted = asyncio.create_task(desk.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1"))
+        await is_put.wait()
+        other = asyncio.create_task(desk.deploy("api", image="web:1"))
+        await asyncio.sleep(0)
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+        may_commit.set()
+        assert desk.credentials.get(await submitted) == "c2VjcmV0"
+
+    run(story)
+
+
+def test_deployment_does_not_inherit_pull_credentials_of_failed_transaction_with_its_id(desk: Desk) -> None:
+    async def story() -> None:
+        desk.credentials.put(1, "c2VjcmV0")
+        id = await desk.deploy(image="web:1")
+        assert (id, desk.credentials.get(id)) == (1, None)
 
     run(story)
 
