@@ -16,6 +16,7 @@ from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, func, select
 
 from app.presenters.rollouts import present_event
+from services.backoff import Backoff
 from services.store.database import Store
 from services.store.events import ChangeNotifier, since
 from services.store.tables import Event
@@ -28,6 +29,8 @@ A hundred deployments notify more often than a person can read.
 """
 MAX_POLL_SECONDS = 15.0
 """Seconds after which the table is polled without a notification."""
+FIRST_RETRY_SECONDS = 0.5
+"""Seconds after which a failed poll is tried again at first; the delay grows up to MAX_POLL_SECONDS."""
 MAX_BATCH = 200
 """Maximum events of one poll or one read."""
 MAX_RECENT = 1000
@@ -133,14 +136,19 @@ class EventFeed:
 
     async def _poll(self) -> None:
         self._recent.clear()
-        last = await self._store.read(newest)
+        last: int | None = None
+        retries = Backoff(FIRST_RETRY_SECONDS, MAX_POLL_SECONDS)
         while True:
             notified = self._notifier.wait()
             try:
+                if last is None:
+                    last = await self._store.read(newest)
                 events = await self._store.read(partial(read_events, after=last))
             except Exception:
                 log.exception("events could not be read")
-                events = []
+                await asyncio.sleep(retries.next())
+                continue
+            retries.reset()
             self._recent += events
             self._newest_by_service |= {event.service: event.id for event in events}
             is_first_read, last = self.newest is None, events[-1].id if events else last

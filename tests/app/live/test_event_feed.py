@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from sqlmodel import Session
 
+from app.live import event_feed
 from app.live.event_feed import EventFeed
 from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
@@ -28,10 +29,15 @@ class Table:
         self.listeners = ChangeNotifier()
         self.stopping = asyncio.Event()
         self.reads = 0
+        self.failures = 0
+        """Number of the next reads that fail."""
         self.feed = EventFeed(self, self.listeners, self.stopping)  # type: ignore[arg-type]
 
     async def read(self, work: Callable[[Session], T]) -> T:
         self.reads += 1
+        if self.failures:
+            self.failures -= 1
+            raise OSError("disk I/O error")
         return await self.store.read(work)
 
     async def happens(self, deployment: int | None, service: str | None = None) -> int:
@@ -133,6 +139,21 @@ async def test_notification_without_an_event_wakes_only_subscribers_to_status_ch
         table.listeners.notify()
         await asyncio.wait_for(pages.wait(), 20)
         assert not events.is_set()
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+async def test_failed_poll_is_repeated_without_another_notification(
+    table: Table, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr(event_feed, "FIRST_RETRY_SECONDS", 0.001)
+    table.failures = failures
+    async with table.feed.subscribe() as changed:
+        await asyncio.wait_for(changed.wait(), 20)
+        changed.clear()
+        table.failures = failures
+        id = await table.happens(1)
+        await asyncio.wait_for(changed.wait(), 10)
+        assert [each.id for each in await table.feed.since(0)] == [id]
 
 
 async def test_event_feed_names_the_newest_event_of_each_service(table: Table) -> None:
