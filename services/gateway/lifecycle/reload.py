@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+
+import structlog
 
 from services.concurrency import ReadWriteLock
 from services.gateway.config.model import DesiredBackend, GatewaySettings
@@ -20,6 +22,7 @@ from services.gateway.runtime.listener_transfer import Bind
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.routing.port import RoutedService, RoutingError
 
+log = structlog.get_logger(__name__)
 RELOAD_BATCH_WINDOW = 0.2
 """Seconds in which changes that need a reload are collected into one."""
 MAX_QUEUE_WAIT = 2.0
@@ -185,25 +188,25 @@ class Reloader:
             await asyncio.sleep(RELOAD_BATCH_WINDOW)
             await self.wait_until_queue_is_empty()
             async with self.lock.exclusive():
-                changes = self._take_pending()
-                if not changes:
-                    continue
-                backends = [self._config.backend_for(change.service) for change in changes if change.service is not None]
+                pending, self._pending = self._pending, {}
+                changes = pending.values()
                 try:
-                    await self._load({**self._config.desired, **{backend.name: backend for backend in backends}})
+                    await self._apply(changes)
                 except RoutingError as error:
                     complete_all(changes, error)
+                except Exception as error:
+                    log.exception("gateway_reload_failed")
+                    complete_all(changes, RoutingError(f"The gateway was not reloaded: {error}"))
                 except BaseException:
                     complete_all(changes, _closed())
                     raise
                 else:
                     complete_all(changes)
 
-    def _take_pending(self) -> list[PendingChange]:
-        """Return the pending changes, without services whose ports are in use: these fail."""
-        pending, self._pending = self._pending, {}
+    async def _apply(self, changes: Iterable[PendingChange]) -> None:
+        """Reload with these changes, but without services whose ports are in use: these fail. Raises RoutingError."""
         possible = []
-        for change in pending.values():
+        for change in changes:
             try:
                 if change.service is not None:
                     self._render_with_free_ports({change.service.name: self._config.backend_for(change.service)})
@@ -211,7 +214,9 @@ class Reloader:
                 change.complete(error)
             else:
                 possible.append(change)
-        return possible
+        if possible:
+            backends = [self._config.backend_for(change.service) for change in possible if change.service is not None]
+            await self._load({**self._config.desired, **{backend.name: backend for backend in backends}})
 
     async def _load(self, backends: Mapping[str, DesiredBackend]) -> None:
         """Write the files and reload the worker. Raises RoutingError.
@@ -225,7 +230,7 @@ class Reloader:
                 await self._api.reload()
                 if await self.loaded_digest() != rendered.shape:
                     raise RoutingError("The gateway's reload failed: its worker has loaded another file")
-            except RoutingError:
+            except Exception:
                 restore()
                 raise
         self.mark_loaded(rendered)

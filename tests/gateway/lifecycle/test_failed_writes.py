@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +116,21 @@ async def test_takeover_that_fails_restores_settings_and_files(
         mark_loaded()
     assert config.settings == master.other_settings
     assert '"maxconn": 300' in content(master.directory)["haproxy.cfg"]
+
+
+async def test_unexpected_error_fails_its_reload_and_delays_no_later_change(
+    master: FakeMaster, config: ConfigState, reloader: Reloader
+) -> None:
+    later = list[asyncio.Task[None]]()
+
+    def break_off() -> None:
+        master.on_reload = lambda: None
+        later.append(asyncio.create_task(reloader.reload(service("later", 2))))
+        raise ValueError("no number")
+
+    master.on_reload = break_off
+    with pytest.raises(RoutingError, match="no number"):
+        await reloader.reload(service("other", 1))
+    async with asyncio.timeout(20):
+        await later[0]
+    assert list(config.desired) == ["web", "later"] and await reloader.is_loaded()
