@@ -165,10 +165,10 @@ class Controller:
                 log.error("a newer process of Sluice owns this data; the worker ends", service=name)
                 return
             except (EngineError, RoutingError):
-                delay = state.backoff.next()  # the observer has reported the error
+                delay = state.reconcile_backoff.next()  # the observer has reported the error
             except Exception:
                 log.exception("reconcile failed", service=name)
-                delay = state.backoff.next()
+                delay = state.reconcile_backoff.next()
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await state.wake.wait()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio.to_thread
+import structlog
 from sqlmodel import Session
 
+from services.backoff import Backoff
 from services.engine.port import ContainerView, EngineError
 from services.masking import log_mask
 from services.probes import Prober
@@ -24,7 +28,10 @@ from services.rollouts.state.transitions import StateWriter
 from services.spec import HostPort
 from services.store.tables import Deployment, Instance, Revision
 
+log = structlog.get_logger()
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
+FIRST_LOG_RETRY, LOG_TIMEOUT = 0.2, 10.0
+"""Seconds until the log of an instance is read again at first, and in all, if the engine does not deliver it."""
 SIGKILL_EXIT_CODE = 137
 UNSERVED_STOP_GRACE = 10.0
 """The maximum grace period in seconds of an instance to which no request ever went.
@@ -194,15 +201,23 @@ class Executor:
         await self._record(operation, "stopped", f"{row.id} removed", changes)
 
     async def fetch_log_tail(self, row: Instance, revision: Revision) -> str | None:
-        """Return the end of an instance's log with secrets masked, or None if there is no log.
+        """Return the end of an instance's log with secrets masked, or None if the engine has no log or cannot deliver it.
 
-        Raises EngineError if the engine does not answer.
+        A log that cannot be read delays neither the outcome of a deployment nor the removal of its instance for long.
         """
-        try:
-            text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
-        except EngineError as error:
-            if error.transient:
-                raise
+        attempts = Backoff(FIRST_LOG_RETRY, LOG_TIMEOUT)
+        text: str | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOG_TIMEOUT):
+                while text is None:
+                    try:
+                        text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
+                    except EngineError as error:
+                        if not error.transient:
+                            return None
+                        await asyncio.sleep(attempts.next())
+        if text is None:
+            log.warning("log cannot be read", instance=row.id)
             return None
         masked = await _masked(text, revision)
         return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from services.rollouts.planner.steps import Failed
@@ -24,13 +25,15 @@ class LinkedServices:
         self._store = store
         self._states = states
         self._enqueue = enqueue
+        self._refreshing = asyncio.Lock()
         self._waiting: set[str] = set()
         """Services whose deployment waits until the routers answer for other services by name."""
         self.linked: frozenset[str] = frozenset()
 
     async def refresh(self) -> None:
         """Reload the set of linked services, and enqueue the services that entered or left the set."""
-        before, self.linked = self.linked, frozenset(await self._store.read(linked_services))
+        async with self._refreshing:  # otherwise an earlier read that ends later would restore an old set
+            before, self.linked = self.linked, frozenset(await self._store.read(linked_services))
         for name in (before ^ self.linked) & self._states.keys():
             self._enqueue(name)
 

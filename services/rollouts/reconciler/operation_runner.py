@@ -23,7 +23,7 @@ from services.rollouts.reconciler.operations import (
     Unpublish,
 )
 from services.rollouts.reconciler.ports import Ports
-from services.rollouts.reconciler.service_state import ServiceState
+from services.rollouts.reconciler.service_state import BACKOFF_MAX, ServiceState
 from services.rollouts.reconciler.status_publisher import StatusPublisher
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.state.transitions import LeaseLost
@@ -64,19 +64,19 @@ class OperationRunner:
         """Run an operation, then enqueue the service, after a backoff if the operation failed."""
         try:
             await self._perform(service, state, operation)
-            state.router_errors.clear(operation.key)
+            state.operation_succeeded(operation.key)
         except (EngineError, RoutingError) as error:
             log.warning("operation failed; retrying", service=service, operation=operation.key, error=str(error))
             if isinstance(error, RoutingError):
                 state.router_errors.record(operation.key, self._ports.clock.now(), error)
-            await asyncio.sleep(state.backoff.next())
+            await asyncio.sleep(state.operation_failed(operation.key))
         except LeaseLost:
             text = "a newer process of Sluice owns this data; the operation ends"
             log.error(text, service=service, operation=operation.key)
-            await asyncio.sleep(state.backoff.longest)
+            await asyncio.sleep(BACKOFF_MAX)
         except Exception:
             log.exception("operation failed", service=service, operation=operation.key)
-            await asyncio.sleep(state.backoff.next())
+            await asyncio.sleep(state.operation_failed(operation.key))
         del state.operations[operation.key]
         self._status.notify()
         self._enqueue(service)

@@ -36,9 +36,11 @@ class ServiceState:
     log_tails: dict[str, str | None] = field(default_factory=dict)
     """Instance id → the end of the instance's log, read before the failure of the deployment is recorded."""
     router_errors: RouterErrors = field(default_factory=RouterErrors)
-    backoff: Backoff = field(default_factory=lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX))
-    """Delays before a failed reconcile or operation is tried again; a successful reconcile resets them."""
+    reconcile_backoff: Backoff = field(default_factory=lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX))
+    """Delays before a failed reconcile is tried again."""
     drain_poll: Backoff = field(default_factory=lambda: Backoff(DRAIN_POLL_MIN, DRAIN_POLL_MAX, DRAIN_POLL_GROWTH))
+    _operation_backoffs: dict[str, Backoff] = field(default_factory=dict)
+    """Operation key → delays before the operation is tried again, since it last succeeded or was not needed."""
     _crashes: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
     """Slot → times of the last crashes.
 
@@ -50,10 +52,23 @@ class ServiceState:
         """Whether no operation is in progress, no notification is pending, and the service is not published."""
         return not self.operations and not self.wake.is_set() and self.published is None
 
-    def retain(self, instances: Collection[str]) -> None:
-        """Forget the log tails and router errors of all instances but these."""
+    def operation_succeeded(self, key: str) -> None:
+        self.router_errors.clear(key)
+        self._operation_backoffs.pop(key, None)
+
+    def operation_failed(self, key: str) -> float:
+        """Return the seconds after which the failed operation may be tried again."""
+        return self._operation_backoffs.setdefault(key, Backoff(BACKOFF_MIN, BACKOFF_MAX)).next()
+
+    def retain(self, instances: Collection[str], planned: Collection[str]) -> None:
+        """Forget the log tails and router errors of all instances but these, and the delays of unneeded operations.
+
+        `planned` are the keys of the operations that are about to start.
+        """
         self.log_tails = {id: tail for id, tail in self.log_tails.items() if id in instances}
         self.router_errors.retain(instances)
+        needed = {*planned, *self.operations}
+        self._operation_backoffs = {key: delays for key, delays in self._operation_backoffs.items() if key in needed}
 
     def record_crashes(self, slots: Iterable[int], now: float) -> None:
         for slot in slots:
@@ -72,7 +87,7 @@ class ServiceState:
 
     def requeue_after(self, result: ReconcileResult) -> float:
         """Return the seconds from a successful reconcile to the next one if no notification comes before."""
-        self.backoff.reset()
+        self.reconcile_backoff.reset()
         if result.status.draining:
             delay = self.drain_poll.next()
         else:

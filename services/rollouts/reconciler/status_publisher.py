@@ -53,7 +53,7 @@ class StatusPublisher:
                 self._runtime_status.set_probe(id, asdict(probe))
         for id, check in status.checks.items():
             self._runtime_status.set_probe(id, check)
-        state.retain(status.instances)
+        state.retain(status.instances, {operation.key for operation in result.operations})
         if status.routers_current:
             state.router_errors.clear(PUBLICATION)
         state.record_crashes(result.crashes, now)
