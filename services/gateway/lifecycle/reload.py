@@ -204,7 +204,7 @@ class Reloader:
                     complete_all(changes)
 
     async def _apply(self, changes: Iterable[PendingChange]) -> None:
-        """Reload with these changes, but without services whose ports are in use: these fail. Raises RoutingError."""
+        """Reload with these changes; those fail whose ports are in use. Raises RoutingError."""
         possible = []
         for change in changes:
             try:

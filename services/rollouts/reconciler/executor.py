@@ -201,7 +201,7 @@ class Executor:
         await self._record(operation, "stopped", f"{row.id} removed", changes)
 
     async def fetch_log_tail(self, row: Instance, revision: Revision) -> str | None:
-        """Return the end of an instance's log with secrets masked, or None if the engine has no log or cannot deliver it.
+        """Return the end of an instance's log with secrets masked, or None if it cannot be read.
 
         A log that cannot be read delays neither the outcome of a deployment nor the removal of its instance for long.
         """

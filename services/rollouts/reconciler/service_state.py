@@ -61,7 +61,7 @@ class ServiceState:
         return self._operation_backoffs.setdefault(key, Backoff(BACKOFF_MIN, BACKOFF_MAX)).next()
 
     def retain(self, instances: Collection[str], planned: Collection[str]) -> None:
-        """Forget the log tails and router errors of all instances but these, and the delays of unneeded operations.
+        """Forget log tails and router errors of other instances, and delays of unneeded operations.
 
         `planned` are the keys of the operations that are about to start.
         """

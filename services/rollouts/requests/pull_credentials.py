@@ -13,7 +13,7 @@ class PullCredentials:
         self._by_deployment: dict[int, str] = {}
 
     def put(self, deployment: int, credentials: str | None) -> None:
-        """Set the credentials of a deployment before its transaction is committed, so that no pull can miss them.
+        """Set the credentials of a deployment before the commit, so that no pull can miss them.
 
         None deletes those of a deployment with the same id whose transaction failed.
         """
