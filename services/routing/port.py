@@ -45,6 +45,7 @@ class RoutedService:
     request_timeout: float = 60
     tunnel_timeout: float = 3600
     queue_timeout: float = 10
+    """0 while no instance will begin to serve in time: requests without an available instance are then refused at once."""
     upstream_keepalive: bool = True
     retry_with_idempotency_key: bool = False
     advertise: Literal["stable", "instances"] = "stable"

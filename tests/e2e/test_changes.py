@@ -41,13 +41,26 @@ async def test_service_is_updated_scaled_restarted_and_rolled_back_under_load(fi
     assert kinds == ["rollback", "restart", "scale", "scale", "deploy", "deploy"]
 
 
-async def test_requests_wait_while_a_service_is_scaled_to_zero_and_back(fixture: ServiceFixture) -> None:
-    await fixture.deploy(fixture.spec(replicas=1))
-    async with fixture.load(slow_seconds=0.3, rate=40):
-        await fixture.change("scale", {"replicas": 0})
+async def test_service_scaled_to_zero_refuses_requests_at_once_until_it_is_scaled_up(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=1, queue_timeout=50))
+    url = f"{fixture.sluice.gateway}/{fixture.service}"
+    async with httpx.AsyncClient(timeout=20) as client:
+        async with fixture.by_hand() as load:
+            slow = asyncio.create_task(load.ask("SLOW"))
+            await fixture.change("scale", {"replicas": 0})
+        assert (await slow).status == 200
         assert await fixture.starts() == {}
         assert (await fixture.of_service())["status"] == "stopped"
-        await fixture.change("scale", {"replicas": 1})
+        assert (await client.get(url)).status_code == 503
+        scale = await fixture.http.post(f"/services/{fixture.service}/scale", json={"replicas": 1})
+
+        async def answer() -> int | None:
+            """Return the status of the first request that is not refused at once."""
+            status = (await client.get(url)).status_code
+            return None if status == 503 else status
+
+        assert await fixture.until(answer) == 200
+        await fixture.end_of(scale.json())
 
 
 async def test_removed_service_finishes_requests_in_flight_and_keeps_its_history(fixture: ServiceFixture) -> None:

@@ -1,8 +1,9 @@
-"""Progress of a deployment, its failure, and the next moment when time alone changes the plan."""
+"""Progress of a deployment, its failure, and the next moments when time alone changes something."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from services.rollouts.planner.classify import Classification
 from services.rollouts.planner.desired import DesiredState
@@ -83,6 +84,18 @@ def health_deadline_exceeded(desired: DesiredState, instance: ObservedInstance, 
     """Return whether the instance has been unhealthy for at least `start_period` seconds."""
     since = _unhealthy_since(instance)
     return since is not None and now >= since + desired.start_period
+
+
+def next_arrival(desired: DesiredState, observed: Sequence[ObservedInstance]) -> float:
+    """Return when the next instance may begin to serve, in seconds since the epoch.
+
+    The time is 0 if an instance may at any moment (the engine may restart it, for example), and infinite if none will.
+    """
+    if desired.replicas == 0:
+        return math.inf
+    if any(not instance.dead and instance.draining_since is None for instance in observed):
+        return 0
+    return math.inf if desired.paused else desired.backoff_until
 
 
 def next_deadline(desired: DesiredState, classification: Classification, now: float) -> float | None:

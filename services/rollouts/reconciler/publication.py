@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.rollouts.planner.observed import ObservedInstance
+from services.rollouts.planner.progress import next_arrival
 from services.rollouts.reconciler.observation import Observation
 from services.rollouts.reconciler.operations import Publish, Unpublish
+from services.rollouts.state.planner_inputs import desired_state
 from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.routing_config import active_revision, is_published, routed_service
 from services.rollouts.state.status import Kind, Status
@@ -21,6 +24,8 @@ class Publication:
     routed: RoutedService | None
     published: RoutedService | None
     operation: Publish | Unpublish | None
+    requeue_at: float | None = None
+    """When time alone changes the settings, in seconds since the epoch."""
 
     @property
     def operations(self) -> tuple[Publish | Unpublish, ...]:
@@ -38,16 +43,23 @@ class Publication:
 
 
 def plan_publication(
-    snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance], observation: Observation
+    snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance], observation: Observation, now: float
 ) -> Publication:
     """Return the publication that the routers need now."""
     routed, published = _routed(snapshot, observed, observation), observation.published
+    requeue_at = None
+    if routed is not None and routed is not published:
+        # Requests wait for an instance only while one may come in time.
+        begins = next_arrival(desired_state(snapshot, observation.backoff_until), observed) - routed.queue_timeout
+        if now < begins:
+            routed = replace(routed, queue_timeout=0)
+            requeue_at = begins if begins < math.inf else None
     operation: Publish | Unpublish | None = None
     if routed is not None and routed != published:
         operation = Publish(routed)
     elif routed is None and published is not None and all(row.port is None for row in snapshot.instances):
         operation = Unpublish(snapshot.service.name)
-    return Publication(routed, published, operation)
+    return Publication(routed, published, operation, requeue_at)
 
 
 def _routed(

@@ -108,10 +108,12 @@ def _write_plan(tx: ServiceTransaction, plan: Plan, observed: Sequence[ObservedI
 
     The status of the result has what these writes add.
     """
-    publication = plan_publication(tx.snapshot, observed, tx.observation)
+    now = tx.writer.clock.now()
+    publication = plan_publication(tx.snapshot, observed, tx.observation, now)
     plan = preserve_routes(tx, plan, observed, publication)
     steps = write_steps(tx, plan.steps, observed, admits=publication.is_confirmed)
     deployment = write_deployment(tx, plan, observed, publication, steps.capacity_error)
+    requeue_at = min((at for at in (plan.requeue_at, publication.requeue_at) if at is not None), default=None)
     plan_changed = deployment.status_changed or any(isinstance(step, MarkDraining | Recall) for step in plan.steps)
     return ReconcileResult(
         operations=(*publication.operations, *steps.operations),
@@ -120,7 +122,7 @@ def _write_plan(tx: ServiceTransaction, plan: Plan, observed: Sequence[ObservedI
             routers_current=not publication.operations,
             awaited_links=deployment.awaited_links,
         ),
-        requeue_after=0.0 if plan_changed else _seconds_until(plan.requeue_at, tx.writer.clock.now()),
+        requeue_after=0.0 if plan_changed else _seconds_until(requeue_at, now),
         crashes=steps.crashes,
         steps=plan.steps,
         concluded=plan.outcome is not None and plan_changed,

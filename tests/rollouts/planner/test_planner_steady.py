@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from services.rollouts.planner.progress import next_arrival
 from services.rollouts.planner.steps import Admit, Create, MarkDraining, Progress, Succeeded, Withdraw
 from tests.support.builders import (
     NOW,
@@ -81,3 +83,11 @@ def test_deployment_that_replaces_nothing_succeeds_at_once() -> None:
 def test_progress_counts_instances_by_state() -> None:
     made = plan_for(to(3), serving("new-1"), ready("new-2"), dead("new-3"), *olds(2), draining("old-3"))
     assert made.progress == Progress(desired=3, ready=2, serving=1, old_serving=2, draining=1, failed=1)
+
+
+def test_instance_arrives_when_it_lives_or_when_it_may_be_created() -> None:
+    assert next_arrival(steady(0), []) == math.inf
+    assert next_arrival(steady(1, backoff_until=NOW + 30), [starting("new-1")]) == 0
+    assert next_arrival(steady(1, backoff_until=NOW + 30), [dead("new-1"), draining("new-1")]) == NOW + 30
+    assert next_arrival(to(1), []) == 0
+    assert next_arrival(to(1, paused=True), [draining("old-1")]) == math.inf

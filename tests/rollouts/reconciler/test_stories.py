@@ -140,6 +140,25 @@ def test_crash_loop_and_its_backoff_survive_restart_of_sluice(tell: Tell) -> Non
     tell(story)
 
 
+def test_requests_wait_for_replacement_only_if_it_starts_in_time(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await until(simulation, await simulation.deploy("web:1", port=8000, replicas=1, queue_timeout=10))
+        for _ in range(6):
+            await _dies(simulation)
+        (victim,) = simulation.engine.running
+        timeouts = [simulation.gateway.services[SERVICE].queue_timeout]
+        died = simulation.clock.now()
+        simulation.engine.kill(victim, stays_down=True)
+        for _ in range(33):
+            await asyncio.sleep(1)
+            timeouts.append(simulation.gateway.services[SERVICE].queue_timeout)
+        assert simulation.clock.now() - died == pytest.approx(33, abs=1)
+        assert timeouts == [10] + [0] * timeouts.count(0) + [10] * (33 - timeouts.count(0))
+        assert timeouts.count(0) in (21, 22)
+
+    tell(story)
+
+
 def test_engine_restart_loop_is_known_after_restart_of_sluice(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
