@@ -170,11 +170,11 @@ def _refuse_owned(compose_project: ComposeProject, owners: Mapping[str, str | No
         owner = owners.get(each.name) or compose_project.project
         if owner != compose_project.project:
             why = f'a service of this name exists in the project "{owner}"; rename one of them, or set ?project={owner}'
-            findings.append(Finding(each.node.path, each.node.line, why))
+            findings.append(each.node.finding(why))
         if each.name in running:
             stop = f"docker compose stop {each.name}"
             why = f"Compose already runs it as {running[each.name]}; run `{stop}` first, or leave it there"
-            findings.append(Finding(each.node.path, each.node.line, f"{why}, by x-sluice: {{manage: false}}"))
+            findings.append(each.node.finding(f"{why}, by x-sluice: {{manage: false}}"))
     if findings:
         raise _invalid(findings)
 
@@ -186,9 +186,7 @@ def _members(compose_project: ComposeProject, note: str | None) -> list[GroupMem
         deploy_request = DeployRequest(each.name, each.fields, mode="replace", note=note)
         warnings = [*each.warnings, *(compose_project.warnings if number == 0 else [])]
         members.append(
-            GroupMember(
-                deploy_request, each.depends_on, [f"{one.field} (line {one.line}) {one.message}" for one in warnings]
-            )
+            GroupMember(deploy_request, each.depends_on, [f"{one.field} ({one.place}) {one.message}" for one in warnings])
         )
     return members
 
@@ -220,7 +218,7 @@ async def _applied(request: Request, sluice: AppContext, ids: list[int], wait: f
 
 def _invalid(findings: list[Finding]) -> Problem:
     """Return the problem 422 `invalid_compose`, each finding with its line."""
-    errors = [FieldError(each.field, f"line {each.line}: {each.message}") for each in findings]
+    errors = [FieldError(each.field, f"{each.place}: {each.message}") for each in findings]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return Problem("invalid_compose", f"{errors[0].field}: {errors[0].message}{more}"[:1000], errors)
 
@@ -233,5 +231,5 @@ def _located(error: RequestError, compose_project: ComposeProject) -> Exception:
     findings = []
     for each in error.errors:
         name, _, field = each.field.partition(".")
-        findings.append(Finding(*by_name[name].place_of(field), each.message))
+        findings.append(by_name[name].finding_at(field, each.message))
     return _invalid(findings)

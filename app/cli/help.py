@@ -1,4 +1,4 @@
-"""Commands of the command line: an option that takes one value is accepted once; help shows flags without a type."""
+"""Classes of the commands: flags have no type in help pages, and a value is given once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _FlagsWithoutType:
 
 
 class HelpCommand(_FlagsWithoutType, TyperCommand):
-    """Command whose help page shows flags without a type, and which refuses to take one of two values of an option."""
+    """Command that shows flags without a type, and refuses a second value of an option for one value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; an option that takes one value and is given twice is a usage error."""

@@ -35,10 +35,10 @@ class Findings:
         self.refuse(node, message + (suggestion(name, known) if self._unknown <= MAX_SUGGESTIONS else ""))
 
     def refuse(self, node: Node, message: str) -> None:
-        self.refusals.append(Finding(node.path[:300], node.line, message))
+        self.refusals.append(node.finding(message))
 
     def warn(self, node: Node, message: str) -> None:
-        self.warnings.append(Finding(node.path[:300], node.line, message))
+        self.warnings.append(node.finding(message))
 
     def keys(self, node: Node, known: Mapping[str, Key]) -> dict[str, Node]:
         """Return the supported keys that have a value. Count the others and report them."""

@@ -120,7 +120,7 @@ DEPENDENCY: Mapping[str, Key] = {
     "required": TAKEN,
     "restart": implied("ignored: services are not restarted together"),
 }
-ENV_FILE: Mapping[str, Key] = {"path": TAKEN, "required": TAKEN, "format": SILENT}
+ENV_FILE: Mapping[str, Key] = {"path": TAKEN, "required": TAKEN, "format": TAKEN}
 LOGGING: Mapping[str, Key] = {"driver": TAKEN, "options": TAKEN}
 PORT: Mapping[str, Key] = {
     **dict.fromkeys(("target", "published", "protocol"), TAKEN),

@@ -13,10 +13,11 @@ from services.compose.document import Node
 from services.compose.findings import Findings
 from services.compose.keys import PORT
 
-_SHORT = re.compile(
-    r"(?:(?:(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):)?(?P<published>[0-9]*(?:-[0-9]+)?):)?"
+SHORT_PORT = re.compile(
+    r"(?:(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|[0-9.]+):)?(?P<published>[0-9]*(?:-[0-9]+)?):)?"
     r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
 )
+"""The short form of a port, such as `127.0.0.1:8080:80/tcp`."""
 _CHOOSE_PORT = "set the HTTP port: x-sluice: {port: N}, or {port: null} if there is none"
 
 
@@ -70,7 +71,7 @@ def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPo
     text = findings.text(node)
     if text is None:
         return
-    match = _SHORT.fullmatch(text)
+    match = SHORT_PORT.fullmatch(text)
     if match is None:
         findings.refuse(node, f'{text[:60]!r} is not a port; use the form "8080:80"')
     elif "-" in match["target"] and not chosen:

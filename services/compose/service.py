@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.compose.deploy_options import JOB, Fields, deploy, healthcheck, limits, logging, restart
@@ -37,14 +37,14 @@ class ComposeService:
     depends_on: dict[str, bool]
     warnings: list[Finding] = field(default_factory=list)
 
-    def place_of(self, spec_field: str) -> tuple[str, int]:
-        """Return the field and line in the file of an invalid spec field, as precisely as the file allows."""
+    def finding_at(self, spec_field: str, message: str) -> Finding:
+        """Return the finding about an invalid spec field, with its place as precisely as the file allows."""
         name = spec_field
         while name and name not in self.places:
             name = name.rpartition(".")[0]
         node = self.places.get(name, self.node)
         rest = spec_field[len(name) :].strip(".")
-        return f"{node.path}.{rest}".rstrip("."), node.line
+        return replace(node.finding(message), field=f"{node.path}.{rest}".rstrip("."))
 
 
 class ServiceReader:
@@ -145,12 +145,12 @@ class ServiceReader:
         A name without a value takes the caller's variable, if there is one.
         """
         result: dict[str, str] = {}
-        for path, required, node in env_files(self._findings, keys):
-            if path in self._env_files:
-                result |= self._env_files[path]
-            elif required:
+        for file in env_files(self._findings, keys):
+            if file.path in self._env_files:
+                result |= self._env_files[file.path]
+            elif file.required:
                 why = "is a local file: deploy with `sluice deploy -f`, or send its content as env_files in the body"
-                self._findings.refuse(node, why)
+                self._findings.refuse(file.node, why)
         for name, text, node in self._findings.pairs(keys["environment"]) if "environment" in keys else ():
             value = self._variables.get(name) if text is None else text
             if value is not None:
@@ -191,14 +191,27 @@ class ServiceReader:
         return "required" not in keys or self._findings.flag(keys["required"]) is not False
 
 
-def env_files(findings: Findings, keys: dict[str, Node]) -> list[tuple[str, bool, Node]]:
-    """Return the env_file entries of a service: path as written, whether it is required, and its node."""
+@dataclass(frozen=True)
+class EnvFile:
+    """An entry of `env_file`. `path`: as written; `raw`: the client takes the file's values literally."""
+
+    path: str
+    required: bool
+    raw: bool
+    node: Node
+
+
+def env_files(findings: Findings, keys: dict[str, Node]) -> list[EnvFile]:
+    """Return the env_file entries of a service."""
     listed = keys.get("env_file")
-    result: list[tuple[str, bool, Node]] = []
+    result: list[EnvFile] = []
     for node in () if listed is None else listed.value if isinstance(listed.value, list) else (listed,):
         attributes = findings.keys(node, ENV_FILE) if isinstance(node.value, dict) else {"path": node}
         path = findings.text(attributes["path"]) if "path" in attributes else None
         required = "required" not in attributes or findings.flag(attributes["required"]) is not False
+        layout = findings.text(attributes["format"]) if "format" in attributes else None
+        if layout not in (None, "raw"):
+            findings.refuse(attributes["format"], "must be raw, or absent for the format of Compose")
         if path:
-            result.append((path, required, node))
+            result.append(EnvFile(path, required, layout == "raw", node))
     return result

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.compose.client_inputs import needs_of
+from services.compose.client_inputs import NeededFile, needs_of
 from services.compose.document import MAX_BYTES, ComposeError, parse
 from services.compose.interpolation import interpolate, names
 from services.compose.keys import SERVICE, TOP
@@ -137,4 +137,4 @@ def test_client_inputs_list_variables_and_files_that_file_needs() -> None:
     )
     assert needs.name == "shop"
     assert needs.variables == {"TAG", "OTHER", "DIR", "PASSED", "ALSO"}
-    assert needs.files == {"conf/a.env": True, "b.env": True}
+    assert needs.files == {"conf/a.env": NeededFile(True, False), "b.env": NeededFile(True, False)}

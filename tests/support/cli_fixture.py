@@ -47,9 +47,9 @@ class CliFixture:
         admin = (self.settings.data / ADMIN_FILE).read_text().strip()
         return {"SLUICE_URL": self.url, "SLUICE_TOKEN": admin, "SLUICE_PATIENCE": "10"}
 
-    def sluice(self, *arguments: str, token: str | None = None) -> Result:
+    def sluice(self, *arguments: str, token: str | None = None, stdin: str | None = None) -> Result:
         environment = {**self.environment, **({"SLUICE_TOKEN": token} if token else {})}
-        return CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
+        return CliRunner().invoke(cli, arguments, input=stdin, env=environment, catch_exceptions=False)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from app.cli.command import CommandContext, command
 from app.cli.errors import usage
 from app.cli.follow import follow_or_detach
+from app.cli.input.files import input_files
 from app.cli.input.image_build import Typed, build_image, source_of
 from app.cli.input.options import (  # fmt: skip
     Build,
@@ -35,7 +35,9 @@ from app.cli.input.options import (  # fmt: skip
     Stage,
 )
 from app.cli.input.request_body import Arguments, body_of, registry_header
-from app.cli.input.specfile import DEFAULT_FILE, is_compose, read_text
+
+IN_COMPOSE = "Set it in the file, under the service's x-sluice; see docs/compose.md."
+"""Advice about an option for one service that is given with a Compose file."""
 
 
 @command
@@ -83,8 +85,8 @@ async def deploy(
 
     sluice deploy --profile-file prod.env --image web:1.5
     """
-    file = file_of(context, service, file)
-    if file is not None and is_compose(file):
+    files = input_files(context, service, file)
+    if any(each.is_compose for each in files):
         others = {
             "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
             "--set": settings, "--profile-file": profile_file,
@@ -92,16 +94,19 @@ async def deploy(
             "--registry-auth": registry_auth,
             "--build": build, "--dockerfile": dockerfile, "--target": target, "--build-arg": build_arg,
         }  # fmt: skip
-        refuse(others, f"{file} is a Compose file", "Set it in the file, under the service's x-sluice; see docs/compose.md.")
+        refuse(
+            others, f"{files[0]} is a Compose file", "Set it in the file, under the service's x-sluice; see docs/compose.md."
+        )
         from app.cli.input.compose import ComposeFile, deploy_together  # loads pydantic, which takes a while
 
         env_files = tuple(env_file or ())
-        compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
+        compose = ComposeFile(files, only, project, profile, env_files, note)
         return await deploy_together(context, compose, detach=detach)
     refuse({"--only": only, "--project": project}, "no Compose file is given", "Name the file: -f compose.yaml.")
+    spec_file = files[0] if files else None
     given = Arguments(
         service=service,
-        file=file,
+        file=spec_file,
         image=image,
         port=port,
         replicas=replicas,
@@ -117,7 +122,7 @@ async def deploy(
         mode=mode.value if mode else None,
     )
     body = body_of(given)
-    source = source_of(body, file, image, Typed(build, dockerfile, target, build_arg or ()))
+    source = source_of(body, spec_file, image, Typed(build, dockerfile, target, build_arg or ()))
     if source is not None:
         body["image"] = (await build_image(context, body["service"], source))["image"]
     deployment = await context.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
@@ -129,11 +134,3 @@ def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
     for option, value in given.items():
         if value is not None:
             raise usage(f"{option} does not apply: {why}", advice)
-
-
-def file_of(context: CommandContext, service: str | None, file: str | None) -> str | None:
-    """Return `file`; if neither a service nor a file is named, ./sluice.yaml if it exists."""
-    if service is not None or file is not None or not Path(DEFAULT_FILE).exists():
-        return file
-    context.out.say(f"Using ./{DEFAULT_FILE}")
-    return DEFAULT_FILE

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from itertools import groupby
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.cli.command import CommandContext, command
-from app.cli.commands.deploy import file_of, refuse
+from app.cli.commands.deploy import refuse
 from app.cli.errors import usage
+from app.cli.input.files import input_files
 from app.cli.input.image_build import Typed, source_of
 from app.cli.input.options import (  # fmt: skip
     Deployed,
@@ -31,7 +31,6 @@ from app.cli.input.options import (  # fmt: skip
     Settings,
 )
 from app.cli.input.request_body import Arguments, body_of
-from app.cli.input.specfile import is_compose, read_text
 from app.cli.output.messages import Document
 from app.cli.terminal import styled
 from services.printable import clean
@@ -84,23 +83,26 @@ async def diff(
             raise usage("SERVICE is missing", "`sluice diff NAME --from 3 --to 4`.")
         await _between(context, service, from_revision, to_revision)
         return
-    file = file_of(context, service, file)
-    if file is not None and is_compose(file):
+    files = input_files(context, service, file)
+    if any(each.is_compose for each in files):
         fields = {
             "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
             "--set": settings, "--profile-file": profile_file,
             "--no-profile": no_profile or None, "--mode": mode,
         }  # fmt: skip
-        refuse(fields, f"{file} is a Compose file", "Set it in the file, under the service's x-sluice; see docs/compose.md.")
+        refuse(
+            fields, f"{files[0]} is a Compose file", "Set it in the file, under the service's x-sluice; see docs/compose.md."
+        )
         from app.cli.input.compose import ComposeFile, request_of  # loads pydantic, which takes a while
 
-        compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
+        compose = ComposeFile(files, only, project, profile, tuple(env_file or ()))
         await _together(context, *request_of(context, compose))
         return
     refuse({"--only": only, "--project": project}, "no Compose file is given", "Name the file: -f compose.yaml.")
+    spec_file = files[0] if files else None
     given = Arguments(
         service=service,
-        file=file,
+        file=spec_file,
         image=image,
         port=port,
         replicas=replicas,
@@ -114,9 +116,9 @@ async def diff(
         mode=mode.value if mode else None,
     )
     body = body_of(given)
-    if source_of(body, file, image, Typed()) is not None:
+    if source_of(body, spec_file, image, Typed()) is not None:
         raise usage(
-            f"{file}: the service has no image yet, because it is built",
+            f"{spec_file}: the service has no image yet, because it is built",
             "Build the image (`sluice build`), and name it with --image.",
         )
     if set(body) <= {"service", "mode"}:

@@ -10,7 +10,7 @@ import typer
 
 from app.cli.command import local_command
 from app.cli.errors import usage
-from app.cli.input.specfile import DEFAULT_FILE
+from app.cli.input.files import DEFAULT_FILE
 from app.cli.output.console import Output
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")

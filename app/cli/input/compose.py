@@ -1,10 +1,10 @@
-"""Client side of a Compose file: reads its variables and env_files here, and follows its deployments."""
+"""Client side of Compose files: merges them, reads their inputs, and follows their deployments."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,23 @@ from urllib.parse import urlencode
 from app.cli.command import CommandContext
 from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED, CliError, usage
 from app.cli.follow import follow, url_of
-from app.cli.input.envfile import read_env_file
+from app.cli.input.envfile import read_env_file, read_raw_env_file
+from app.cli.input.files import InputFile
 from app.cli.output.messages import end_of
 from services.compose.client_inputs import Needs, needs_of
-from services.compose.document import ComposeError
+from services.compose.document import ComposeError, parse_layer
+from services.compose.merge import merge
+from services.compose.serialization import serialize
 
 
 @dataclass(frozen=True)
 class ComposeFile:
-    """A Compose file with its options; `env_file` replaces the .env file beside it."""
+    """Compose files, each of which overrides those before it, with their options.
 
-    path: Path
-    text: str
+    `env_file` replaces the .env file beside the first one.
+    """
+
+    files: Sequence[InputFile]
     only: str | None = None
     project: str | None = None
     profiles: str | None = None
@@ -56,18 +61,18 @@ async def deploy_together(context: CommandContext, file: ComposeFile, *, detach:
 
 
 def request_of(context: CommandContext, file: ComposeFile) -> tuple[str, dict[str, Any]]:
-    """Return path and body of POST /apply. Raises CliError for a file that cannot be read here."""
-    directory = file.path.resolve().parent
+    """Return path and body of POST /apply. Raises CliError for files that cannot be read here."""
+    directory = file.files[0].directory.resolve()
     beside = directory / ".env"
     found: dict[str, str] = {}
     for path in file.env_file or ((beside,) if beside.exists() else ()):
         found |= read_env_file(path)
     variables = {**found, **os.environ}
     try:
-        needs = needs_of(file.text, variables)
+        text = _merged(file.files, variables)
+        needs = needs_of(text, variables)
     except ComposeError as error:
-        raise _not_compose(file.path, error) from None
-    files = {name: read_env_file(directory / name) for name in _readable(context, directory, needs)}
+        raise _not_compose(file.files[0], error) from None
     asked = {
         "project": _project(file, needs, variables, directory),
         "directory": str(directory),
@@ -76,23 +81,32 @@ def request_of(context: CommandContext, file: ComposeFile) -> tuple[str, dict[st
         "note": file.note,
     }
     body = {
-        "compose": file.text,
+        "compose": text,
         "variables": {name: variables[name] for name in sorted(needs.variables) if name in variables},
-        "env_files": files,
+        "env_files": _env_files(context, directory, needs),
     }
     return f"/apply?{urlencode({name: value for name, value in asked.items() if value})}", body
 
 
-def _readable(context: CommandContext, directory: Path, needs: Needs) -> list[str]:
-    """Return the env_files that exist, and report missing required ones.
+def _merged(files: Sequence[InputFile], variables: Mapping[str, str]) -> str:
+    """Return the text of one file, or of several merged into one. Raises ComposeError."""
+    if len(files) == 1:
+        return files[0].text
+    return serialize(merge([parse_layer(file.text, variables, str(file)) for file in files]))
+
+
+def _env_files(context: CommandContext, directory: Path, needs: Needs) -> dict[str, dict[str, str]]:
+    """Return the variables of the env_files that exist, and report missing required ones.
 
     A missing one is no error here: whether it is needed depends on the services that are deployed.
     """
-    there = [name for name in needs.files if (directory / name).is_file()]
-    for name, required in needs.files.items():
-        if required and name not in there:
+    found = {}
+    for name, file in needs.files.items():
+        if (directory / name).is_file():
+            found[name] = (read_raw_env_file if file.raw else read_env_file)(directory / name)
+        elif file.required:
             context.out.say(f"{directory / name} not found.")
-    return there
+    return found
 
 
 def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], directory: Path) -> str | None:
@@ -103,6 +117,6 @@ def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], dire
     return re.sub(r"[^a-z0-9_-]", "", directory.name.lower()).lstrip("_-")
 
 
-def _not_compose(path: Path, error: ComposeError) -> CliError:
+def _not_compose(file: InputFile, error: ComposeError) -> CliError:
     first = error.findings[0]
-    return usage(f"{path}, line {first.line}: {first.message}")
+    return usage(f"{first.source or file}, line {first.line}: {first.message}")

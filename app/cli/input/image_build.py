@@ -16,7 +16,8 @@ from app.cli.client.events import parse
 from app.cli.client.http import Client
 from app.cli.command import CommandContext
 from app.cli.errors import INTERRUPTED, NOT_SUCCEEDED, CliError, usage
-from app.cli.input.specfile import here, refuse_repeated
+from app.cli.input.files import InputFile
+from app.cli.input.variables import here, refuse_repeated
 from app.cli.output.messages import Document
 
 _KEYS = ("context", "dockerfile", "args", "target")
@@ -48,7 +49,7 @@ class Typed:
         return any((self.build, self.dockerfile, self.target, self.build_arg))
 
 
-def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: Typed) -> Source | None:
+def source_of(body: dict[str, Any], file: InputFile | None, image: str | None, typed: Typed) -> Source | None:
     """Remove `build` from the body and return the source to build, None if an image is deployed as it is.
 
     Options take precedence over the file. Raises CliError.
@@ -137,7 +138,7 @@ def _log(client: Client, number: int, after: int) -> Any:
     return client.stream(f"/builds/{number}/log", accept="text/event-stream", headers=headers)
 
 
-def _said(build: Any, file: str | None) -> dict[str, Any] | None:
+def _said(build: Any, file: InputFile | None) -> dict[str, Any] | None:
     """Return the file's `build` with its context relative to the working directory.
 
     Raises CliError if `build` is invalid.
@@ -152,7 +153,7 @@ def _said(build: Any, file: str | None) -> dict[str, Any] | None:
         raise usage(f"{file}: unknown key build.{unknown[0]}", f"Known keys: {', '.join(_KEYS)}.")
     if not isinstance(said.get("args") or {}, dict):
         raise usage(f"{file}: build.args must be a mapping of names to values")
-    beside = Path(file).parent if file not in (None, "-") else Path()
+    beside = Path() if file is None else file.directory
     return {**said, "context": beside / str(said.get("context", "."))}
 
 

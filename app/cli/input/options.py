@@ -47,7 +47,8 @@ Deployed = Annotated[
     typer.Argument(help="Name of the service. Default: ./sluice.yaml.", show_default=False, autocompletion=services),
 ]
 File = Annotated[
-    str | None, typer.Option("--file", "-f", help="sluice.yaml or compose.yaml; - reads a sluice.yaml from stdin.")
+    list[str] | None,
+    typer.Option("--file", "-f", help="sluice.yaml or compose.yaml; - is stdin. Several Compose files are merged."),
 ]
 Image = Annotated[str | None, typer.Option(help="Local or pullable image.", rich_help_panel=_FIELDS)]
 Build = Annotated[Path | None, typer.Option(help="Build this directory and deploy the image.", rich_help_panel=_BUILD)]

@@ -38,7 +38,7 @@ def read_profile_file(path: Path) -> ProfileFile:
     name = path.name.removeprefix(".env.").removesuffix(".env")
     if not _NAME.fullmatch(name):
         raise usage(f"invalid profile name: {path}", "The file's name is the profile's name: prod.env is prod.")
-    environment = read_env_file(path)
+    environment = read_env_file(path, complete=True)
     service = environment.pop(SERVICE, None)
     count, excluded = environment.pop(COUNT, None), environment.pop(EXCLUDED, None)
     layer: dict[str, Any] = {"environment": {PROFILE: name, **environment}}

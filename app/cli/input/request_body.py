@@ -14,8 +14,10 @@ import yaml
 
 from app.cli.errors import usage
 from app.cli.input.envfile import read_env_file
+from app.cli.input.files import InputFile
 from app.cli.input.profilefile import ProfileFile, read_profile_file
-from app.cli.input.specfile import plain, read_spec, refuse_repeated, variable
+from app.cli.input.specfile import plain, read_spec
+from app.cli.input.variables import refuse_repeated, variable
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Arguments:
     """Arguments of the command line; None if not given."""
 
     service: str | None = None
-    file: str | None = None
+    file: InputFile | None = None
     image: str | None = None
     port: int | None = None
     replicas: int | None = None
@@ -44,7 +46,7 @@ def body_of(given: Arguments) -> dict[str, Any]:
 
     A file is the whole spec (`replace`), arguments alone change the current one (`merge`).
     """
-    body = read_spec(given.file) if given.file else {}
+    body = {} if given.file is None else read_spec(given.file)
     if given.profile_file is not None:
         _lay(read_profile_file(given.profile_file), given, body)
     for name in ("service", "image", "port", "replicas", "note", "expected_revision", "mode"):
@@ -53,7 +55,7 @@ def body_of(given: Arguments) -> dict[str, Any]:
             body[name] = value
     environment: dict[str, str] = {}
     for path in given.env_file:
-        environment |= read_env_file(path)
+        environment |= read_env_file(path, complete=True)
     refuse_repeated("--env", [text.partition("=")[0].strip() for text in given.env])
     for text in given.env:
         environment |= variable(text)

@@ -4,88 +4,91 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import sys
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from app.cli.errors import usage
+from app.cli.input.envfile import read_env_file
+from app.cli.input.files import InputFile
+from services.compose.document import resolved_if_canonical
+from services.compose.interpolation import interpolate
 
-DEFAULT_FILE = "sluice.yaml"
 _DEEPEST = 32
-_SERVICES = re.compile(r"""^(?:services|"services"|'services')\s*:|^\{\s*"?services"?\s*:""", re.MULTILINE)
-VARIABLE = re.compile(r"[^=\x00-\x1f\x7f]+")
-"""Pattern of a variable's name, as the spec accepts it."""
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
-def read_text(path: str) -> str:
-    """Return the file's text; `-` is stdin. Raises CliError."""
-    try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage(f"{path} cannot be read: {error}", f"`sluice init` writes a {DEFAULT_FILE}.") from error
+def read_spec(file: InputFile) -> dict[str, Any]:
+    """Return the request's body that the file describes.
 
-
-def is_compose(path: str) -> bool:
-    """Return whether the file is a Compose file (`services:`) and not a spec.
-
-    Raises CliError if the file cannot be read.
+    Variables are interpolated as in a Compose file. The result contains only JSON types; unknown fields are left for
+    Sluice to refuse. Raises CliError with the line or the field.
     """
-    return path != "-" and _SERVICES.search(read_text(path)) is not None
-
-
-def read_spec(path: str) -> dict[str, Any]:
-    """Return the request's body that the file describes; `-` is stdin.
-
-    The result contains only JSON types; unknown fields are left for Sluice to refuse.
-    Raises CliError with the line or the field.
-    """
-    text = read_text(path)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise usage(f"{path} is not YAML: {_where(error)}") from error
+    value = _load(file)
     if not isinstance(value, dict):
         raise usage(
-            f"{path}: not a mapping of fields", "The file starts with `service: NAME`; `sluice init` writes an example."
+            f"{file}: not a mapping of fields", "The file starts with `service: NAME`; `sluice init` writes an example."
         )
-    if "services" in value and "service" not in value:
-        raise usage(f"{path} is a Compose file", "Deploy it with `sluice deploy -f FILE`, not from stdin.")
-    return {str(name): plain(item, f"{path}: {name}") for name, item in value.items()}
+    return {str(name): plain(item, f"{file}: {name}") for name, item in value.items()}
 
 
-def variable(text: str) -> dict[str, str]:
-    """Parse an --env: `NAME=value`, or `NAME` for its value in this environment.
-
-    Raises CliError without the value, which may be a secret.
-    """
-    name, given, value = text.partition("=")
-    if not VARIABLE.fullmatch(name.strip()):
-        raise usage(
-            f"--env: invalid variable name {name.strip()!r}",
-            "Use --env NAME=value; a name has one character at least, and no control characters.",
-        )
-    if given:
-        return {name.strip(): value}
-    return {name: here(name, "--env")}
-
-
-def here(name: str, option: str) -> str:
-    """Return the value that `option NAME` takes from this environment. Raises CliError if the variable is not set."""
-    if name not in os.environ:
-        raise usage(f"{option} {name}: {name} is not set in this environment", f"Set it, or use {option} {name}=value.")
-    return os.environ[name]
+def _load(file: InputFile) -> Any:
+    try:
+        loader = yaml.SafeLoader(file.text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            errors: list[str] = []
+            _check(root, "", _variables(file), errors, set())
+            if errors:
+                advice = "Variables come from the environment and from .env beside the file; write $$ for a literal $."
+                raise usage("\n".join(f"{file}, {error}" for error in errors), advice)
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise usage(f"{file} is not YAML: {_where(error)}") from error
 
 
-def refuse_repeated(option: str, names: Iterable[str]) -> None:
-    """Raise CliError if a name is given twice: only one of its values could take effect."""
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise usage(f"{option} {twice} is given twice", "Remove one of them.")
+def _variables(file: InputFile) -> Mapping[str, str]:
+    """Return this environment's variables over those of .env beside the file."""
+    beside = file.directory / ".env"
+    found = read_env_file(beside) if "$" in file.text and beside.exists() else {}
+    return {**found, **os.environ}
+
+
+def _check(node: yaml.Node, path: str, variables: Mapping[str, str], errors: list[str], seen: set[int]) -> None:
+    """Interpolate the values of a tree, and report duplicate keys: only the last one would count."""
+    if id(node) in seen:  # an alias
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        _interpolate(node, path, variables, errors)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _check(item, f"{path}[{number}]", variables, errors, seen)
+    else:
+        keys = set()
+        for key, value in node.value:
+            name = f"{path}.{key.value}".lstrip(".") if isinstance(key, yaml.ScalarNode) else path
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE_TAG:
+                if key.value in keys:
+                    errors.append(f"line {key.start_mark.line + 1}: {name}: duplicate key")
+                keys.add(key.value)
+            _check(value, name, variables, errors, seen)
+
+
+def _interpolate(node: yaml.ScalarNode, path: str, variables: Mapping[str, str], errors: list[str]) -> None:
+    if "$" not in node.value:
+        return
+    text, trouble = interpolate(node.value, variables)
+    if trouble is not None:
+        errors.append(f"line {node.start_mark.line + 1}: {path}: {trouble}")
+    node.value = text
+    if not node.style:
+        node.tag = f"tag:yaml.org,2002:{type(resolved_if_canonical(text)).__name__}"
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:

@@ -138,11 +138,11 @@ def test_unsupported_compose_fields_are_all_reported_with_their_lines(fixture: A
 
 def test_spec_errors_of_all_services_are_reported_with_their_lines(fixture: AppFixture) -> None:
     text = SHOP.replace("path_prefix: /web", "path_prefix: web").replace(
-        "expose: [8000]", "environment: {'A B': x}\n    user: '!'"
+        "expose: [8000]", "environment: {'A=B': x}\n    user: '!'"
     )
     reported = problem(apply(fixture, text), 422, "invalid_compose")
     assert [(error["field"], error["message"].partition(":")[0]) for error in reported["errors"]] == [
-        ("services.api.user", "line 13"), ("services.api.environment.A B.[key]", "line 12"),
+        ("services.api.user", "line 13"), ("services.api.environment.A=B.[key]", "line 12"),
         ("services.web.x-sluice.routes.0.path_prefix", "line 9"),
     ]  # fmt: skip
     assert nothing_was_written(fixture)

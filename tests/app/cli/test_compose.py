@@ -11,6 +11,7 @@ from app.cli.client.http import Client
 from app.cli.client.server_address import ServerAddress
 from app.cli.command import CommandContext
 from app.cli.input.compose import ComposeFile, request_of
+from app.cli.input.files import InputFile
 from app.cli.output.console import Output
 from tests.support.cli_fixture import CliFixture
 
@@ -141,7 +142,7 @@ def test_options_of_a_service_and_of_a_compose_file_exclude_each_other(fixture: 
 def test_compose_request_contains_only_variables_that_the_file_uses(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_SECRET", "hunter2")
     desk = CommandContext(Client(ServerAddress("http://127.0.0.1:9", None)), Output())
-    path, body = request_of(desk, ComposeFile(shop / "compose.yaml", FILE, only="web"))
+    path, body = request_of(desk, ComposeFile([InputFile(str(shop / "compose.yaml"), FILE)], only="web"))
     assert path == f"/apply?project=work&directory={str(shop).replace('/', '%2F')}&only=web"
     assert body["variables"] == {"TAG": "1", "PASSED": "from .env"}
     assert body["env_files"] == {"web.env": {"A": "a b", "B": "a b!", "PLAIN": "c"}}

@@ -32,6 +32,10 @@ PROD = "APP_NAME=sample-service\nEXCLUDED_PORTS=8080,3000\nINSTANCE_NUM=3\n"
         ("A=", ""),
         ("A=x=y==", "x=y=="),
         ("B=b\nA=${B}/${MISSING:-c}", "b/c"),
+        ("B=b\nA=$B-$FROM_HERE", "b-here"),
+        ("A=a$$b", "a$b"),
+        ('A="a\\$b"', "a$b"),
+        ("A='a$$b'", "a$$b"),
         ("A=first\nA=last", "last"),
         ("\ufeffA=by Notepad", "by Notepad"),
         ("FROM_HERE\nA=${FROM_HERE}", "here"),
@@ -64,6 +68,24 @@ def test_env_file_may_have_every_name_that_the_engine_accepts(tmp_path: Path) ->
     path = tmp_path / "x.env"
     path.write_text("2FA_ISSUER=x\nConnectionStrings:Default=y\nlogging.level[0]=z\n")
     assert read_env_file(path) == {"2FA_ISSUER": "x", "ConnectionStrings:Default": "y", "logging.level[0]": "z"}
+
+
+@pytest.mark.parametrize("line", ["A=x$hunter2", 'A="${hunter2}"', "A=hunter2$1", "A=hunter2$"])
+def test_env_file_value_with_an_unset_variable_is_refused_without_its_text(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "x.env"
+    path.write_text(f"FINE=1\n{line}\n")
+    with pytest.raises(CliError, match=r"x\.env, line 2: A has a \$ that is not a variable which is set") as refused:
+        read_env_file(path)
+    assert "hunter2" not in f"{refused.value} {refused.value.advice} {refused.value.document}"
+
+
+def test_name_alone_in_an_env_file_must_be_set(stub: Stub, sluice: Sluice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    Path("prod.env").write_text("A=1\nNOWHERE\n")
+    for option in ("--env-file", "--profile-file"):
+        result = sluice("deploy", "web", option, "prod.env")
+        assert (result.exit_code, stub.requests) == (2, [])
+        assert "prod.env, line 2: NOWHERE is not set in this environment" in result.stderr
 
 
 def test_unreadable_env_file_is_a_usage_error(sluice: Sluice, stub: Stub) -> None:
