@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import anyio
 
 from app.live.event_feed import EventFeed
 from app.live.live_views import LiveViews
@@ -45,8 +47,11 @@ class InfrastructurePort(Protocol):
 
     async def ensure(self) -> NetworkInfo: ...
 
-    async def wait_until_degraded(self) -> None:
-        """Return when `ensure` has something to do."""
+    async def wait_until_degraded(self) -> Literal["network", "gateway"]:
+        """Return the part that `ensure` has to repair, once there is one."""
+
+    async def check_network(self) -> Mapping[str, Any]:
+        """Return the network's facts. Raises EngineError if there is none."""
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None: ...
 
@@ -98,6 +103,8 @@ class AppContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop; event streams and waiting responses then end."""
     infrastructure_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    controller_scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Scope of the controller's present run; its end makes the controller run again, in the present network."""
     """Set when the network and the gateway were up for the first time."""
     bridge: str | None = None
     node: str | None = None

@@ -25,6 +25,7 @@ from services.store.tables import Meta
 
 log = structlog.get_logger(__name__)
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 10.0
+_REPAIRS = {"gateway": "does not answer; starting it", "network": "is missing; creating it"}
 HOUSEKEEPING_SECONDS = 60.0
 SWEEP_SECONDS = 1.0
 MAX_CRASHES, CRASH_WINDOW_SECONDS = 3, 60.0
@@ -40,7 +41,7 @@ def background_tasks(sluice: AppContext) -> dict[str, Callable[[], Awaitable[Non
     """Return part → function that runs the part's task; /readyz names a part whose task crashed."""
     return {
         "loop": partial(run_controller, sluice),
-        "infrastructure": partial(supervise_gateway, sluice),
+        "infrastructure": partial(supervise_infrastructure, sluice),
         "eureka": partial(run_eureka_server, sluice),
         "traffic_metrics": sluice.traffic_sampler.run,
         "image_tags": partial(update_latest_tags, sluice.store, sluice.engine, sluice.clock, sluice.notifier),
@@ -69,7 +70,8 @@ async def run_controller(sluice: AppContext) -> None:
                 readiness.clear(part)
             backoff.reset()
             sluice.infrastructure_ready.set()
-            await sluice.controller.run(network.subnet, network.bridge_address)
+            with anyio.CancelScope() as sluice.controller_scope:
+                await sluice.controller.run(network.subnet, network.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
             readiness.report(part, str(error))
@@ -78,22 +80,30 @@ async def run_controller(sluice: AppContext) -> None:
             await anyio.sleep(delay)
 
 
-async def supervise_gateway(sluice: AppContext) -> None:
-    """Start or recreate the gateway as soon as it does not answer, once the infrastructure was up."""
+async def supervise_infrastructure(sluice: AppContext) -> None:
+    """Create the network and start the gateway again as soon as one is missing, once the infrastructure was up.
+
+    The controller runs again if the network could not get its subnet back.
+    """
     readiness = sluice.readiness
     await sluice.infrastructure_ready.wait()
-    backoff = Backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
+    backoff, degraded = Backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), None
     while True:
         try:
-            await sluice.infrastructure.wait_until_degraded()
-            readiness.report("gateway", "does not answer; starting it")
-            await sluice.infrastructure.ensure()
-            readiness.clear("gateway")
+            if degraded is None:
+                degraded = await sluice.infrastructure.wait_until_degraded()
+                readiness.report(degraded, _REPAIRS[degraded])
+            network = await sluice.infrastructure.ensure()
+            if network.bridge_address != sluice.bridge:
+                sluice.controller_scope.cancel()
+            readiness.clear(degraded)
+            degraded = None
             backoff.reset()
         except (EngineError, RoutingError) as error:
-            readiness.report("gateway", str(error))
+            part = degraded or "gateway"
+            readiness.report(part, str(error))
             delay = backoff.next()
-            log.warning("gateway_not_ready", error=str(error), again_in=delay)
+            log.warning("infrastructure_not_ready", part=part, error=str(error), again_in=delay)
             await anyio.sleep(delay)
 
 

@@ -171,6 +171,7 @@ LINK = {"url": "http://127.0.0.1:7080/ui/sign-in?code=…", "expires_at": "2026-
 READY: dict[str, Any] = {
     "status": "ready",
     "engine": {"ok": True, "version": "20.10.24", "api_version": "1.41"},
+    "network": {"ok": True},
     "gateway": {"ok": True, "version": "3.0.11", "old_workers": [], "outdated": None},
     "store": {"ok": True},
     "store_behind_engine": [],

@@ -39,17 +39,20 @@ async def healthz() -> Response:
 
 @router.get("/readyz", responses=read_responses(200, schemas.Readiness, READY, "not_ready", "invalid"))
 async def readyz(request: Request) -> Response:
-    """Show that engine, gateway and store answer; 503 names those that do not.
+    """Show that engine, network, gateway and store are there; 503 names those that are not.
 
     `store_behind_engine` lists instances that the engine runs and the store does not know, as after a backup was
     restored. They are left alone.
     """
     sluice = app_context(request)
-    engine, gateway, store = await asyncio.gather(
-        _check(sluice.engine.ping()), _check(sluice.gateway.status()), _check(_check_store(sluice))
+    engine, network, gateway, store = await asyncio.gather(
+        _check(sluice.engine.ping()),
+        _check(sluice.infrastructure.check_network()),
+        _check(sluice.gateway.status()),
+        _check(_check_store(sluice)),
     )
     gateway["outdated"] = sluice.infrastructure.outdated
-    parts = {"engine": engine, "gateway": gateway, "store": store}
+    parts = {"engine": engine, "network": network, "gateway": gateway, "store": store}
     for part, why in sluice.readiness.not_ready().items():
         if parts.get(part, {}).get("ok", True):
             parts[part] = {"ok": False, "error": why}

@@ -282,6 +282,7 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     status: Literal["ready"]
     engine: dict[str, Any]
+    network: dict[str, Any]
     gateway: dict[str, Any]
     store: dict[str, Any]
     store_behind_engine: list[str]

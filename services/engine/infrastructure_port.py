@@ -101,9 +101,10 @@ class InfrastructureEngine(Protocol):
     A network or container with a name of this Sluice but without its labels is refused, never changed.
     """
 
-    async def ensure_network(self, subnet: str | None) -> NetworkInfo:
+    async def ensure_network(self, subnet: str | None, previous: str | None = None) -> NetworkInfo:
         """Create the bridge network with this subnet or a free one, or adopt the existing network.
 
+        Without `subnet`, the `previous` subnet of a network that is missing now is preferred, if it is still free.
         Raises EngineError if the network exists with another subnet than the requested one.
         """
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import structlog
 
@@ -25,6 +26,8 @@ __all__ = ["GatewayProcess", "Infrastructure", "InfrastructureSettings", "Networ
 
 log = structlog.get_logger(__name__)
 
+Part = Literal["network", "gateway"]
+
 ANSWER_TIMEOUT = 30.0
 """Seconds that the gateway may take until its first answer."""
 HUNG_AFTER = 10.0
@@ -35,7 +38,7 @@ _POLL_INTERVAL = 0.05
 _MAX_FAILED_STARTS = 3
 """Failed starts of the gateway's container after which it is not waited for without a change."""
 _CHECK_INTERVAL = 2.0
-"""Seconds between two checks whether the gateway answers, if no event reports that it does not."""
+"""Seconds between two checks whether the gateway answers and the network exists, if no event comes before."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Infrastructure:
         self._timeout = timeout
         self._gateway_upgrade = GatewayUpgrade(engine, gateway, timeout)
         self._lock = asyncio.Lock()
+        self._network: NetworkInfo | None = None
         self.outdated: str | None = None
         """Reason that the gateway differs from one that would be created now; None if it does not."""
 
@@ -92,7 +96,7 @@ class Infrastructure:
         Idempotent. Raises EngineError and RoutingError.
         """
         async with self._lock:
-            network = await self._engine.ensure_network(self._settings.subnet)
+            network = await self._ensure_network()
             present = await self._gateway_upgrade.resume_or_roll_back(self.spec)
             await self._gateway.configure(self._gateway_settings(network, present))
             if present is not None and present.running and await self._gateway.is_hung(HUNG_AFTER):
@@ -103,8 +107,14 @@ class Infrastructure:
             await self._wait_for_answer(gateway.restarts)
             return network
 
-    async def wait_until_degraded(self) -> None:
-        """Return when the gateway does not answer, so that `ensure` has work to do.
+    async def check_network(self) -> Mapping[str, Any]:
+        """Return the network's facts for /readyz. Raises EngineError if the network is missing or not Sluice's."""
+        if await self._engine.inspect_network() is None:
+            raise EngineError("the instances' network is missing; Sluice creates it within seconds")
+        return {}
+
+    async def wait_until_degraded(self) -> Part:
+        """Return the part that is missing or does not answer, once `ensure` has work to do.
 
         Until then, replaced gateways that have ended are removed.
         """
@@ -113,7 +123,10 @@ class Infrastructure:
             async with self._lock:
                 if not await self._is_up(exited):
                     log.warning("gateway_gone")
-                    return
+                    return "gateway"
+                if await self._network_is_missing():
+                    log.warning("network_gone")
+                    return "network"
                 if self._gateway.takeovers.old_gateways():
                     await self._gateway_upgrade.resume_or_roll_back(self.spec)
             await asyncio.sleep(_POLL_INTERVAL)
@@ -142,7 +155,7 @@ class Infrastructure:
         completes or undoes the upgrade.
         """
         async with self._lock:
-            network = await self._engine.ensure_network(self._settings.subnet)
+            network = await self._ensure_network()
             present = await self._gateway_upgrade.resume_or_roll_back(self.spec)
             if present is None or not present.running:
                 raise RoutingError("No gateway is running; starting it")
@@ -152,6 +165,18 @@ class Infrastructure:
             replaced = await self._gateway_upgrade.run(present, self.spec, self._gateway_settings(network, None))
             self.outdated = None
             return replaced
+
+    async def _ensure_network(self) -> NetworkInfo:
+        previous = self._network.subnet if self._network is not None else None
+        self._network = await self._engine.ensure_network(self._settings.subnet, previous)
+        return self._network
+
+    async def _network_is_missing(self) -> bool:
+        """Return whether the network is missing or replaced by another one; False if the engine does not answer."""
+        try:
+            return await self._engine.inspect_network() is None
+        except EngineError as error:
+            return not error.transient
 
     async def _is_up(self, exited: bool) -> bool:
         """Return whether the gateway answers.

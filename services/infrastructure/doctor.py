@@ -139,9 +139,7 @@ class Doctor:
     async def _check_network(self) -> list[Finding]:
         network = await self._engine.inspect_network()
         if network is None:
-            return [
-                wrong("network", "not found", "Restart Sluice: it recreates the network and the instances that need it.")
-            ]
+            return [wrong("network", "not found", "Sluice creates it again within seconds; check `sluice status`.")]
         return [ok("network", f"{network.subnet}, bridge address {network.bridge_address}")]
 
     async def _check_firewall(self) -> list[Finding]:

@@ -54,6 +54,24 @@ def test_readyz_reports_the_reason_until_the_infrastructure_is_up(tmp_path: Path
         assert fixture.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
 
 
+@pytest.mark.parametrize("subnet", ["10.99.0.0/24", "10.98.0.0/24"], ids=["the same subnet", "another subnet"])
+def test_missing_network_is_named_by_readyz_and_created_again(tmp_path: Path, subnet: str) -> None:
+    with living(build(tmp_path)) as fixture:
+        eventually(lambda: fixture.client.get("/readyz").status_code == 200, "it is ready")
+        fixture.infrastructure.refuses = EngineError("no free subnet")
+        fixture.infrastructure.network_missing = True
+        eventually(lambda: "network: " in str(fixture.client.get("/readyz").json().get("detail")) or None, "named")
+        assert fixture.client.get("/readyz").json()["network"]["ok"] is False
+        fixture.infrastructure.subnet = subnet
+        fixture.infrastructure.refuses = None
+        eventually(lambda: fixture.client.get("/readyz").status_code == 200, "it is ready")
+        eventually(lambda: fixture.sluice.bridge == f"{subnet.rpartition('.')[0]}.1", "the controller knows")
+        eventually(lambda: fixture.client.get("/readyz").status_code == 200, "it is ready")
+        assert fixture.deploy().json()["status"] == "succeeded"
+        address = fixture.client.get("/instances").json()["items"][0]["address"]
+        assert address.startswith(subnet.rpartition(".")[0])
+
+
 def test_readyz_is_ok_only_after_the_controller_has_restored_the_gateway(tmp_path: Path) -> None:
     fixture, held = build(tmp_path), [True]
 

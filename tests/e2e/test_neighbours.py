@@ -41,6 +41,20 @@ async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(f
         await fixture.docker("rm", "--force", *ids.values())
 
 
+async def test_network_that_was_pruned_while_nothing_ran_is_created_again(own: ServiceFixture) -> None:
+    await own.deploy(own.spec(replicas=1))
+    await own.change("scale", {"replicas": 0})
+    network = own.sluice.name
+    subnet = await own.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network)
+    await own.docker("network", "rm", network)
+    assert (await own.http.get("/readyz")).json()["network"]["ok"] is False
+    await own.change("scale", {"replicas": 2})
+    async with own.load():
+        await own.change("restart")
+    assert await own.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network) == subnet
+    assert (await own.http.get("/readyz")).json()["network"] == {"ok": True}
+
+
 async def test_foreign_container_with_the_next_instances_name_is_reported_and_kept(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     name = f"{fixture.sluice.name}-{fixture.service}-r2-1"

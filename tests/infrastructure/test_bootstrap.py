@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ async def test_infrastructure_is_created_in_order_of_dependency(
         )
     ]
     assert engine.spec == GatewaySpec("sluice-gateway:1", "/srv/sluice/gateway", open_files=5000)
+
+
+async def test_missing_network_is_created_again_with_its_subnet(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
+    infrastructure = Infrastructure(engine, gateway, replace(SETTINGS, subnet=None))
+    before = await infrastructure.ensure()
+    assert await infrastructure.check_network() == {}
+    engine.network, engine.free_subnet = None, "10.77.0.0/22"
+    with pytest.raises(EngineError, match="network is missing"):
+        await infrastructure.check_network()
+    assert await infrastructure.wait_until_degraded() == "network"
+    assert await infrastructure.ensure() == before == engine.network
 
 
 async def test_bootstrap_waits_for_the_gateways_first_answer(

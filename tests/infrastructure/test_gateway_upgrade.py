@@ -188,7 +188,7 @@ async def test_stopped_gateway_degrades_the_infrastructure(
     infrastructure = await standing(engine, gateway)
     assert engine.present is not None
     engine.present.running = False
-    await infrastructure.wait_until_degraded()
+    assert await infrastructure.wait_until_degraded() == "gateway"
     await infrastructure.ensure()
     assert engine.present.running and gateway.listener == engine.present.id
 

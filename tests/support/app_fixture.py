@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from services.clock import SystemClock
 from services.engine.infrastructure_port import NetworkInfo
+from services.engine.port import EngineError
 from services.gateway.config.model import GatewaySettings
 from services.infrastructure.doctor_findings import Finding, ok, wrong
 from services.infrastructure.gateway_upgrade import UpgradeResult
@@ -59,6 +60,7 @@ class FakeInfrastructure:
 
     refuses: Exception | None = None
     subnet = "10.99.0.0/24"
+    network_missing = False
     outdated: str | None = None
     upgrading = False
     findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
@@ -66,10 +68,18 @@ class FakeInfrastructure:
     async def ensure(self) -> NetworkInfo:
         if self.refuses is not None:
             raise self.refuses
-        return NetworkInfo(self.subnet, "10.99.0.1")
+        self.network_missing = False
+        return NetworkInfo(self.subnet, f"{self.subnet.rpartition('.')[0]}.1")
 
-    async def wait_until_degraded(self) -> None:
-        await asyncio.Event().wait()
+    async def wait_until_degraded(self) -> Literal["network", "gateway"]:
+        while not self.network_missing:  # noqa: ASYNC110 - a test in another thread says when
+            await asyncio.sleep(0.01)
+        return "network"
+
+    async def check_network(self) -> Mapping[str, Any]:
+        if self.network_missing:
+            raise EngineError("the instances' network is missing")
+        return {}
 
     async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
         return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]

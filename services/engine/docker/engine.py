@@ -204,9 +204,11 @@ class DockerEngine:
             self._refuse_when_full(client)
             self._join(client, container_id, spec.fields.networks)
             client.start(container_id)
-        except (APIError, EngineError):
+        except (APIError, EngineError) as error:
             with suppress(APIError):
                 client.remove_container(container_id, v=True, force=True)
+            if isinstance(error, APIError) and self._names_missing_network(error):
+                raise EngineError(f'The network "{self.network}" is missing', transient=True) from error
             raise
         stamp = self._inspect_cache.stamp(container_id)
         view = self._inspect(client, container_id)
@@ -233,6 +235,10 @@ class DockerEngine:
                 f"({', '.join(differ) or 'labels'} differ); it is left alone"
             )
         return view
+
+    def _names_missing_network(self, error: APIError) -> bool:
+        """Return whether a start failed because Sluice's own network is missing, which Sluice creates again."""
+        return error.status_code == 404 and f"network {self.network} not found" in str(error.explanation)
 
     def _refuse_when_full(self, client: docker.APIClient) -> None:
         connected = len(client.inspect_network(self.network)["Containers"] or {})

@@ -37,8 +37,8 @@ class DockerInfrastructure:
     def close(self) -> None:
         self.clients.close()
 
-    async def ensure_network(self, subnet: str | None) -> NetworkInfo:
-        return await self.clients.call(lambda client: self._ensure_network(client, subnet))
+    async def ensure_network(self, subnet: str | None, previous: str | None = None) -> NetworkInfo:
+        return await self.clients.call(lambda client: self._ensure_network(client, subnet, previous))
 
     async def inspect_network(self) -> NetworkInfo | None:
         return await self.clients.call(self._inspect_network)
@@ -84,13 +84,15 @@ class DockerInfrastructure:
 
     # The methods below run on a client's thread.
 
-    def _ensure_network(self, client: docker.APIClient, subnet: str | None) -> NetworkInfo:
+    def _ensure_network(self, client: docker.APIClient, subnet: str | None, previous: str | None) -> NetworkInfo:
         requested = _parse(subnet) if subnet else None
         existing = self._network(client)
         if existing is not None:
             return self._adopt_network(existing, requested)
         taken = _subnets(client.networks())
         candidates = [requested] if requested else free_subnets([*taken, *host_routes()], _MAX_SUBNET_ATTEMPTS)
+        if previous is not None and requested is None:
+            candidates = [_parse(previous), *candidates]
         error_text = "no free subnet"
         for candidate in candidates:
             try:

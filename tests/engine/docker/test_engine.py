@@ -86,6 +86,14 @@ async def test_foreign_containers_are_not_observed_reported_or_stopped(engine: D
     fixture.client.remove_image(image)
 
 
+async def test_start_without_sluices_network_is_a_transient_error(engine: DockerEngine, fixture: DockerFixture) -> None:
+    fixture.client.remove_network(fixture.name)
+    with pytest.raises(EngineError, match=f'network "{fixture.name}" is missing') as refused:
+        await engine.start(fixture.spec("web-r1-1", script=WAITS))
+    assert refused.value.transient
+    assert await engine.observe() == []
+
+
 async def test_engine_hides_instances_of_another_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
     with docker_fixture() as other_yard:
         other = DockerEngine(other_yard.name, other_yard.name, IMAGE)

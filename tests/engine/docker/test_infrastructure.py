@@ -83,6 +83,17 @@ async def test_configured_subnet_is_used_and_a_later_change_is_refused(
         await infrastructure.ensure_network("10.1.0.0/24")
 
 
+async def test_missing_network_gets_its_previous_subnet_or_another_if_that_is_taken(
+    infrastructure: DockerInfrastructure, client: Any, name: str, fixture: DockerFixture
+) -> None:
+    before = await infrastructure.ensure_network(None)
+    client.remove_network(name)
+    assert await infrastructure.inspect_network() is None
+    assert await infrastructure.ensure_network(None, before.subnet) == before
+    client.remove_network(name)
+    assert (await infrastructure.ensure_network(None, str(fixture.subnet))).subnet != str(fixture.subnet)
+
+
 async def test_subnet_of_another_network_is_refused(infrastructure: DockerInfrastructure, fixture: DockerFixture) -> None:
     with pytest.raises(EngineError, match="cannot be created"):
         await infrastructure.ensure_network(str(fixture.subnet))

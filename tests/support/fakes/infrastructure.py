@@ -45,19 +45,23 @@ class FakeInfrastructureEngine:
         `unreachable`: why containers on the bridge do not reach that address.
         """
         self.on_start: Callable[[FakeContainer], None] = lambda container: None
+        self.network: NetworkInfo | None = None
+        self.free_subnet = "10.203.0.0/22"
+        """Subnet of a network for which none is given."""
         self.present: FakeContainer | None = None
         self.next: FakeContainer | None = None
         self.predecessors: list[FakeContainer] = []
         self._restarts = 0
         self._created = 0
 
-    async def ensure_network(self, subnet: str | None) -> NetworkInfo:
+    async def ensure_network(self, subnet: str | None, previous: str | None = None) -> NetworkInfo:
         self._record("ensure_network")
-        return NetworkInfo(subnet or "10.203.0.0/22", "10.203.0.1")
+        self.network = self.network or NetworkInfo(subnet or previous or self.free_subnet, "10.203.0.1")
+        return self.network
 
     async def inspect_network(self) -> NetworkInfo | None:
         self._record("inspect_network")
-        return NetworkInfo("10.203.0.0/22", "10.203.0.1")
+        return self.network
 
     async def ensure_gateway(self, spec: GatewaySpec) -> GatewayView:
         self._record("ensure_gateway")
