@@ -42,6 +42,12 @@ class ImageInfo:
     """Settings of the HEALTHCHECK: `interval`, `timeout`, `start_period` in seconds; and `retries`."""
     on_build: tuple[str, ...] = ()
     """The image's ONBUILD instructions, which run in each build FROM the image."""
+    volumes: tuple[str, ...] = ()
+    """The paths of the image's VOLUME instructions."""
+    digest: str | None = None
+    """The image as `repository@sha256:…`, in the repository of `reference`; None if it was never pulled from there."""
+    not_pulled: str = ""
+    """Why the registry could not be reached, if this is the engine's older copy; empty otherwise."""
     inspected: bool = True
     """False for the stand-in of an image that the engine does not have yet, of which nothing is known."""
 
@@ -186,8 +192,9 @@ class Engine(Protocol):
     async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
         """Pull an image with the operator's credentials, or with `auth`.
 
-        `auth` is the text of an X-Registry-Auth header. If the pull fails and the image is present already, return
-        the current one. Otherwise raise EngineError `image_pull_failed`.
+        `auth` is the text of an X-Registry-Auth header. If the registry cannot be reached and the image is present already,
+        return the current one, with `not_pulled` set. Raise EngineError `image_pull_failed` if the registry refuses, even if
+        the image is present, and for any other failure.
         """
 
     async def find_image(self, reference: str) -> ImageInfo | None:

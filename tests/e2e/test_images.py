@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.docker_cli import EngineFault, build, docker
+from tests.support.image_registry import Registry, registry
 from tests.support.service_fixture import ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
@@ -33,6 +36,14 @@ def built(tmp_path: Path) -> Iterator[Build]:
         docker("rmi", "--force", *tags)
 
 
+async def push(shop: Registry, image: str) -> str:
+    """Push an image of the engine, under an id of its own, and return the reference to pull it by."""
+    with tempfile.TemporaryDirectory() as directory:
+        saved = Path(directory) / "image.tar"
+        await asyncio.to_thread(docker, "save", "--output", str(saved), image)
+        return await asyncio.to_thread(shop.push_saved, f"hello-{secrets.token_hex(4)}:1", saved)
+
+
 async def test_next_image_that_exposes_other_ports_leaves_no_request_unrouted(fixture: ServiceFixture, built: Build) -> None:
     """An image with an EXPOSE for its metrics keeps the port; one with no EXPOSE fails, and the old version serves."""
     await fixture.deploy(fixture.spec(healthcheck=None))
@@ -45,3 +56,33 @@ async def test_next_image_that_exposes_other_ports_leaves_no_request_unrouted(fi
     service = await fixture.of_service()
     assert (service["status"], service["revision"], service["serving"]) == ("serving", 2, 2)
     assert service["internal_url"]
+
+
+async def test_refusing_registry_fails_a_deployment_and_an_absent_one_leaves_a_warning(fixture: ServiceFixture) -> None:
+    """The older copy of the tag is used only if the registry says nothing."""
+    with registry() as shop:
+        reference = await push(shop, fixture.images.one)
+        try:
+            await fixture.deploy(fixture.spec(reference))
+            shop.refuses = 429
+            async with fixture.load():
+                failed = await fixture.update(image=reference, expect="rolled_back")
+                changed = await fixture.update(environment={"TURN": "2"}, expect="rolled_back")
+                assert [each["reason"] for each in (failed, changed)] == ["image_pull_failed"] * 2
+                assert "pull rate limit" in failed["message"]
+                shop.stop()
+                updated = await fixture.update(environment={"TURN": "2"})
+            assert [each["code"] for each in updated["warnings"]] == ["image_not_pulled"]
+            assert "connection refused" in updated["warnings"][0]["message"]
+        finally:
+            await fixture.remove()
+            await fixture.docker("rmi", "--force", reference)
+
+
+async def test_data_of_an_image_that_nothing_keeps_is_told(fixture: ServiceFixture, built: Build) -> None:
+    image = built(f"FROM {fixture.images.one}\nVOLUME /cache\n")
+    preview = await fixture.http.post("/deployments", params={"dry_run": True}, json=fixture.spec(image))
+    deployed = await fixture.deploy(fixture.spec(image))
+    for document in (preview.json(), deployed):
+        assert [each["code"] for each in document["warnings"]] == ["volume_not_kept"]
+        assert "/cache" in document["warnings"][0]["message"]

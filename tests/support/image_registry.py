@@ -9,20 +9,33 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_REFUSALS = {
+    401: ("UNAUTHORIZED", "authentication required"),
+    403: ("DENIED", "requested access to the resource is denied"),
+    404: ("MANIFEST_UNKNOWN", "manifest unknown"),
+    429: ("TOOMANYREQUESTS", "too many requests: you have reached your pull rate limit"),
+    503: ("UNAVAILABLE", "service unavailable"),
+}
+"""Status → the code and message of the registry's error."""
 
 
 class Registry:
-    """The registry. `users`: name → password, empty if open to all. `hangs`: it never answers requests."""
+    """The registry. `users`: name → password, empty if open to all. `hangs`: it never answers requests.
+
+    `refuses`: the status with which it answers each request, as a registry whose limit is reached.
+    """
 
     def __init__(self) -> None:
         self.users: dict[str, str] = {}
         self.hangs = False
+        self.refuses: int | None = None
         self.asked: list[str] = []
         """Method and path of each request."""
         self._blobs: dict[str, bytes] = {}
@@ -46,22 +59,42 @@ class Registry:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
 
-    def push(self, name: str, content: str) -> str:
-        """Add an image as `name` (repository:tag), and return the reference to pull it by."""
+    def push(self, name: str, content: str, config: Mapping[str, Any] | None = None) -> str:
+        """Add an image as `name` (repository:tag), and return the reference to pull it by.
+
+        `config` has further settings of the image.
+        """
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as tar:
             entry = tarfile.TarInfo("content")
             entry.size = len(content.encode())
             tar.addfile(entry, io.BytesIO(content.encode()))
         packed = gzip.compress(layer.getvalue(), mtime=0)
-        config = {
+        description = {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"ExposedPorts": {"8080/tcp": {}}, "Labels": {"sluice.test": "engine"}},
+            "config": {"ExposedPorts": {"8080/tcp": {}}, "Labels": {"sluice.test": "engine"}, **(config or {})},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"]},
         }
-        parts = [json.dumps(config).encode(), packed]
-        kinds = ["application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"]
+        return self._tag(name, description, [packed])
+
+    def push_saved(self, name: str, saved: Path) -> str:
+        """Add an image that `docker save` wrote, under an id of its own, and return the reference to pull it by."""
+        with tarfile.open(saved) as tar:
+
+            def content(path: str) -> bytes:
+                part = tar.extractfile(path)
+                assert part is not None
+                return part.read()
+
+            (image,) = json.loads(content("manifest.json"))
+            description = {**json.loads(content(image["Config"])), "author": name}
+            return self._tag(name, description, [content(layer) for layer in image["Layers"]])
+
+    def _tag(self, name: str, description: Mapping[str, Any], layers: Sequence[bytes]) -> str:
+        parts = [json.dumps(description).encode(), *layers]
+        kinds = ["application/vnd.docker.container.image.v1+json"]
+        kinds += ["application/vnd.docker.image.rootfs.diff.tar.gzip"] * len(layers)
         described = [
             {"mediaType": kind, "size": len(part), "digest": self._keep(part)}
             for kind, part in zip(kinds, parts, strict=True)
@@ -89,6 +122,8 @@ class Registry:
             request.wfile.write(body)
 
     def _reply(self, request: BaseHTTPRequestHandler) -> tuple[int, str, bytes]:
+        if self.refuses is not None:
+            return self.refuses, "application/json", _error(*_REFUSALS[self.refuses])
         if self.users and not self._known(request.headers.get("Authorization", "")):
             return 401, "application/json", _error("UNAUTHORIZED", "authentication required")
         path = request.path.removeprefix("/v2/")
@@ -116,6 +151,10 @@ class Registry:
 
     def close(self) -> None:
         self._released.set()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop listening, so that connections are refused. A second call does nothing."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

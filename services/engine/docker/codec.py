@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from services.engine.port import ContainerState, ContainerView, HealthResult, ImageInfo, InstanceSpec
+from services.engine.port import ContainerState, ContainerView, HealthResult, InstanceSpec
 from services.spec import Healthcheck, VolumeMount
 
 NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.revision", "sluice.deployment"
@@ -18,7 +18,7 @@ BUILT = "sluice.built"
 RESTART_ALWAYS: Any = {"Name": "always"}
 RESTART_NEVER: Any = {"Name": "no"}
 
-_NANOSECONDS = 1_000_000_000
+NANOSECONDS = 1_000_000_000
 _NEVER_STARTED = "0001-01-01T"
 _PORT_TAKEN = ("port is already allocated", "bind: address already in use")
 _NO_CAPACITY = (
@@ -71,7 +71,7 @@ def container_config(
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
         "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
         "Mounts": [_mount(volume, name) for volume in fields.volumes],
-        "NanoCpus": round(limits.cpus * _NANOSECONDS) if limits and limits.cpus else None,
+        "NanoCpus": round(limits.cpus * NANOSECONDS) if limits and limits.cpus else None,
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
         "Init": fields.init or None,
@@ -187,27 +187,6 @@ def parse_instance(labels: Mapping[str, str], name: str) -> str | None:
     return labels.get(INSTANCE) if labels.get(SERVICE) and HASH in labels else None
 
 
-def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
-    """Parse the inspection of an image. Only TCP ports count as exposed."""
-    config = found.get("Config") or {}
-    ports = (port.partition("/") for port in config.get("ExposedPorts") or {})
-    check = config.get("Healthcheck") or {}
-    test = tuple(check.get("Test") or ())
-    times = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
-    settings = {name: check[key] / _NANOSECONDS for name, key in times.items() if check.get(key)}
-    if check.get("Retries"):
-        settings["retries"] = check["Retries"]
-    usable = bool(test) and test[0] != "NONE"
-    return ImageInfo(
-        id=found["Id"],
-        reference=reference,
-        exposed_ports=tuple(sorted(int(number) for number, _, kind in ports if kind in ("", "tcp"))),
-        healthcheck=test if usable else None,
-        healthcheck_settings=settings if usable else {},
-        on_build=tuple(config.get("OnBuild") or ()),
-    )
-
-
 def parse_error(text: str) -> tuple[str, str]:
     """Return the message and the reason of a refusal by the engine."""
     message = text.strip()
@@ -223,7 +202,7 @@ def nanoseconds(timestamp: str) -> int:
     """Convert the engine's RFC 3339 text (UTC, up to nine decimals) to nanoseconds since the epoch."""
     whole, _, fraction = timestamp.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-    return seconds * _NANOSECONDS + int(fraction.ljust(9, "0")[:9] or 0)
+    return seconds * NANOSECONDS + int(fraction.ljust(9, "0")[:9] or 0)
 
 
 def _last_test(health: Mapping[str, Any]) -> HealthResult | None:
@@ -247,9 +226,9 @@ def _healthcheck(check: Healthcheck) -> dict[str, Any]:
         return {"Test": ["NONE"]}
     return {
         "Test": check.test,
-        "Interval": round(check.interval * _NANOSECONDS),
-        "Timeout": round(check.timeout * _NANOSECONDS),
-        "StartPeriod": round(check.start_period * _NANOSECONDS),
+        "Interval": round(check.interval * NANOSECONDS),
+        "Timeout": round(check.timeout * NANOSECONDS),
+        "StartPeriod": round(check.start_period * NANOSECONDS),
         "Retries": check.retries,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -15,7 +16,7 @@ from docker.utils.json_stream import json_stream
 from requests.exceptions import ReadTimeout
 
 from services.engine.docker.client import FAILURES
-from services.engine.docker.codec import parse_image
+from services.engine.docker.image_codec import digest_in, parse_image
 from services.engine.port import EngineError, ImageInfo
 
 _FIRST_ANSWER_TIMEOUT = 60.0
@@ -29,13 +30,22 @@ _UNREACHED_RETRY_AFTER = 60.0
 _UNREACHED = (
     "dial tcp",
     "no such host",
+    "server misbehaving",
     "connection refused",
+    "connection reset",
+    "network is unreachable",
+    "no route to host",
     "i/o timeout",
     "tls handshake timeout",
     "client.timeout",
     "context deadline exceeded",
+    ": eof",
+    "unexpected http status: 5",
+    "error parsing http 5",
     "did not start to answer",
+    "the pull was interrupted",
 )
+"""Texts of errors that say that the registry did not answer, or has a failure of its own (5xx). All others are refusals."""
 
 
 class Images:
@@ -45,16 +55,22 @@ class Images:
         self._silent_until: dict[str, float] = {}
 
     def pull(self, client: docker.APIClient, reference: str, auth: str | None) -> ImageInfo:
-        """Pull an image. Blocks. If the pull fails and the image is present, return the current one.
+        """Pull an image. Blocks. If the registry cannot be reached and the image is present, return the current one.
 
-        Raises EngineError `image_pull_failed` if there is no image to use.
+        Raises EngineError `image_pull_failed` if the registry refuses, or if there is no image to use.
         """
         present = _inspect(client, reference)
-        if present is not None and not self._may_be_newer(present, reference, auth):
+        if present is not None and not _may_be_newer(present, reference, auth):
             return parse_image(present, reference)
+        registry = _registry(reference)
+        if present is not None and auth is None and time.monotonic() < self._silent_until.get(registry, 0):
+            why = f"the registry {registry} could not be reached less than {_UNREACHED_RETRY_AFTER:.0f} s ago"
+            return replace(parse_image(present, reference), not_pulled=why)
         timeout = _FIRST_ANSWER_TIMEOUT if present is None else _FIRST_ANSWER_TIMEOUT_IF_PRESENT
-        error_text = self._pull_error(client, reference, auth, timeout)
-        found = present if error_text else _inspect(client, reference)
+        error_text, unreached = self._pull_error(client, reference, auth, timeout)
+        if present is not None and unreached:
+            return replace(parse_image(present, reference), not_pulled=error_text)
+        found = _inspect(client, reference) if not error_text else None
         if found is None:
             raise EngineError(error_text or f"{reference} was pulled but not found", reason="image_pull_failed")
         return parse_image(found, reference)
@@ -70,22 +86,8 @@ class Images:
             return None
         return parse_image(present, reference) if present is not None else None
 
-    def _may_be_newer(self, present: Mapping[str, Any], reference: str, auth: str | None) -> bool:
-        """Return True if a pull can bring a newer image.
-
-        A digest never changes. An image that was never in its repository was built on this host, as a local CI does.
-        """
-        by_id = present["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
-        if "@" in reference or by_id:
-            return False
-        if auth is not None:
-            return True
-        repository, _ = parse_repository_tag(reference)
-        published = any(digest.startswith(f"{_familiar(repository)}@") for digest in present.get("RepoDigests") or ())
-        return published and time.monotonic() >= self._silent_until.get(_registry(reference), 0)
-
-    def _pull_error(self, client: docker.APIClient, reference: str, auth: str | None, timeout: float) -> str | None:
-        """Pull the image. Return the engine's error text, None on success.
+    def _pull_error(self, client: docker.APIClient, reference: str, auth: str | None, timeout: float) -> tuple[str, bool]:
+        """Pull the image. Return the error text (empty on success), and whether the registry was not reached.
 
         The SDK's own pull has no timeout.
         """
@@ -101,13 +103,25 @@ class Images:
                 timeout=(5, timeout),
             )
         except ReadTimeout:
-            error_text: str | None = f"The registry {registry} did not start to answer within {timeout:.0f} s"
+            error_text = f"The registry {registry} did not start to answer within {timeout:.0f} s"
         else:
             with closing(answer):
                 error_text = _error_text(answer)
-        if error_text and any(pattern in error_text.lower() for pattern in _UNREACHED):
+        unreached = bool(error_text) and any(pattern in error_text.lower() for pattern in _UNREACHED)
+        if unreached:
             self._silent_until[registry] = time.monotonic() + _UNREACHED_RETRY_AFTER
-        return f"{error_text}{note}" if error_text else None
+        return f"{error_text}{note}" if error_text else "", unreached
+
+
+def _may_be_newer(present: Mapping[str, Any], reference: str, auth: str | None) -> bool:
+    """Return True if a pull can bring a newer image.
+
+    A digest never changes. An image that was never in its repository was built on this host, as a local CI does.
+    """
+    by_id = present["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
+    if "@" in reference or by_id:
+        return False
+    return auth is not None or digest_in(present, reference) is not None
 
 
 def _operator_credentials(client: docker.APIClient, registry: str) -> tuple[str | None, str]:
@@ -123,8 +137,8 @@ def _operator_credentials(client: docker.APIClient, registry: str) -> tuple[str 
     return (header.decode() if isinstance(header, bytes) else header), ""
 
 
-def _error_text(answer: Any) -> str | None:
-    """Read the pull's progress to its end. Return the error that ends it, None on success."""
+def _error_text(answer: Any) -> str:
+    """Read the pull's progress to its end. Return the error that ends it, empty on success."""
     if answer.status_code >= 400:
         try:
             return str(answer.json()["message"])
@@ -139,7 +153,7 @@ def _error_text(answer: Any) -> str | None:
                 return str(line["error"])
     except FAILURES as error:
         return f"The pull was interrupted: {error}"
-    return None
+    return ""
 
 
 def _inspect(client: docker.APIClient, reference: str) -> dict[str, Any] | None:
@@ -159,8 +173,3 @@ def _registry(reference: str) -> str:
         return str(resolve_repository_name(parse_repository_tag(reference)[0])[0])
     except DockerException as error:
         raise EngineError(str(error), reason="image_pull_failed") from error
-
-
-def _familiar(repository: str) -> str:
-    """Return a repository name as the engine lists it: without Docker Hub's prefixes."""
-    return repository.removeprefix("index.").removeprefix("docker.io/").removeprefix("library/")

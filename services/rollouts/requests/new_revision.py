@@ -7,6 +7,7 @@ from sqlmodel import Session
 from services.engine.port import ImageInfo
 from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.image_defaults import ResolvedImage, resolve_image_defaults
+from services.rollouts.requests.image_warnings import image_warnings
 from services.rollouts.requests.port_needs import port_needs
 from services.rollouts.requests.validation import ValidatedRequest, effective_replicas
 from services.rollouts.state.spec_hash import instance_hash
@@ -37,7 +38,7 @@ def set_revision(
         deployment.replicas = effective_replicas(session, service.name, deployment.id)
     if (failed := _unknown_port(session, service.name, current, validated, resolved)) is not None:
         return failed
-    for code, text in resolved.warnings:
+    for code, text in (*resolved.warnings, *image_warnings(image, validated.spec)):
         writer.warn(session, deployment, code, text)
     same = (
         current is not None

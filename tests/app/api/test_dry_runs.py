@@ -96,7 +96,7 @@ def test_dry_run_supports_every_kind_of_deployment(fixture: AppFixture) -> None:
     assert again["diff"] == [] and again["replaces_instances"] and "1 start web-r2-3" in done(again)
     gone = previewed(fixture, "/services/web", method="DELETE")
     assert (gone["kind"], changes(gone)) == ("remove", {"replicas": (2, 0)})
-    assert gone["message"] == "2 instances drained and removed" and not gone["replaces_instances"]
+    assert gone["message"] == "drains and removes 2 instances" and not gone["replaces_instances"]
     assert rows(fixture) == before
 
 

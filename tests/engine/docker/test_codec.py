@@ -13,9 +13,9 @@ from services.engine.docker.codec import (
     nanoseconds,
     parse_container,
     parse_error,
-    parse_image,
     parse_instance,
 )
+from services.engine.docker.image_codec import parse_image
 from services.spec import Healthcheck, VolumeMount
 from tests.support.instance_specs import make_instance_spec
 

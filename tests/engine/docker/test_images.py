@@ -83,9 +83,10 @@ async def test_local_image_is_used_if_the_registry_does_not_answer(
     monkeypatch.setattr(images, "_FIRST_ANSWER_TIMEOUT", 0.5)
     shop.hangs = True
     async with asyncio.timeout(10):
-        assert await engine.pull(reference) == image
+        used = await engine.pull(reference)
+        assert used.id == image.id and "did not start to answer" in used.not_pulled
         asked = len(shop.asked)
-        assert await engine.pull(reference) == image
+        assert (await engine.pull(reference)).id == image.id
         assert len(shop.asked) == asked, "a registry that is silent is left in peace for a while"
         with pytest.raises(EngineError, match="did not start to answer") as refused:
             await engine.pull(f"{shop.host}/web:2")
@@ -110,3 +111,58 @@ async def test_invalid_image_reference_is_refused(engine: DockerEngine) -> None:
         with pytest.raises(EngineError) as refused:
             await engine.pull(reference)
         assert refused.value.reason == "image_pull_failed", reference
+
+
+REFUSALS = {401: "unauthorized|no basic auth", 403: "denied", 404: "manifest unknown", 429: "too many requests"}
+
+
+@pytest.mark.parametrize(("status", "text"), REFUSALS.items())
+async def test_registry_that_refuses_fails_the_pull_though_an_older_image_is_present(
+    engine: DockerEngine, shop: Registry, status: int, text: str
+) -> None:
+    reference = shop.push("web:1", "one")
+    await engine.pull(reference)
+    shop.refuses = status
+    for auth in (None, header("ci", "word", shop.host)):
+        with pytest.raises(EngineError, match=f"(?i){text}") as refused:
+            await engine.pull(reference, auth)
+        assert refused.value.reason == "image_pull_failed"
+    shop.refuses = None
+    assert (await engine.pull(reference)).not_pulled == "", "a refusal does not silence the registry"
+
+
+async def test_local_image_is_used_and_the_reason_given_if_the_registry_has_a_failure_of_its_own(
+    engine: DockerEngine, shop: Registry
+) -> None:
+    reference = shop.push("web:1", "one")
+    image = await engine.pull(reference)
+    shop.refuses = 503
+    used = await engine.pull(reference)
+    assert used.id == image.id and "503" in used.not_pulled
+
+
+async def test_local_image_is_used_and_the_reason_given_if_the_registry_is_gone(
+    engine: DockerEngine, shop: Registry
+) -> None:
+    reference = shop.push("web:1", "one")
+    image = await engine.pull(reference)
+    assert image.not_pulled == ""
+    shop.stop()
+    used = await engine.pull(reference)
+    assert used.id == image.id and "connection refused" in used.not_pulled
+    again = await engine.pull(reference)
+    assert again.id == image.id and "could not be reached" in again.not_pulled, "it is not asked again for a while"
+
+
+async def test_image_is_pulled_again_by_its_digest(engine: DockerEngine, fixture: DockerFixture, shop: Registry) -> None:
+    image = await engine.pull(shop.push("web:1", "one"))
+    assert image.digest is not None and image.digest.startswith(f"{shop.host}/web@sha256:")
+    await engine.pull(shop.push("web:1", "two"))
+    fixture.client.remove_image(image.digest)
+    assert await engine.find_image(image.id) is None
+    assert (await engine.pull(image.digest)).id == image.id
+
+
+async def test_volumes_of_an_image_are_read(engine: DockerEngine, shop: Registry) -> None:
+    reference = shop.push("web:1", "one", {"Volumes": {"/data": {}, "/cache": {}}})
+    assert (await engine.pull(reference)).volumes == ("/cache", "/data")

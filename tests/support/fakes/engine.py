@@ -63,6 +63,8 @@ class FakeEngine:
         """Reference → image that the engine has."""
         self.registry: dict[str, ImageInfo] = {}
         """Reference → image that a pull finds."""
+        self.unreached = ""
+        """Why the registry cannot be reached; empty while it can."""
         self.built: set[str] = set()
         """Tags of images that Sluice built; `prune` may remove only these."""
         self.dockerfiles: dict[str, str] = {}
@@ -111,12 +113,20 @@ class FakeEngine:
         settings: Mapping[str, float] | None = None,
         pulled: bool = True,
         on_build: tuple[str, ...] = (),
+        volumes: tuple[str, ...] = (),
     ) -> ImageInfo:
         """Add an image to the registry (`pulled`) or only to the engine."""
         digest = hashlib.sha256(f"{reference} {next(self._numbers)}".encode()).hexdigest()
-        image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {}, on_build)
+        image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {}, on_build, volumes)
+        if pulled:
+            image = replace(image, digest=f"{reference.rpartition(':')[0] or reference}@sha256:{digest}")
+            self.registry[image.digest or ""] = image
         (self.registry if pulled else self.images)[reference] = image
         return image
+
+    def lose_image(self, image_id: str) -> None:
+        """Remove an image, as `docker image prune --all` does. The registry still has it."""
+        self.images = {reference: image for reference, image in self.images.items() if image.id != image_id}
 
     def behave(self, subject: str, behaviour: Behaviour) -> None:
         """Set the behaviour of an instance's id, an image's id or reference, or a service's name.
@@ -228,7 +238,10 @@ class FakeEngine:
         with self._record("pull", reference):
             self.pulls.append((reference, auth))
             known = {image.id: image for image in self.images.values()}
-            found = self.registry.get(reference) or self.images.get(reference) or known.get(reference)
+            if self.unreached and reference in self.images:
+                return replace(self.images[reference], reference=reference, not_pulled=self.unreached)
+            remote = {} if self.unreached else self.registry
+            found = remote.get(reference) or self.images.get(reference) or known.get(reference)
             if found is None:
                 raise EngineError(f"manifest for {reference} not found: manifest unknown", reason="image_pull_failed")
             self.images[reference] = found
