@@ -94,7 +94,7 @@ def parse(text: str, variables: Mapping[str, str]) -> Node:
 
 
 def parse_layer(text: str, variables: Mapping[str, str], source: str = "") -> Node:
-    """Return the tree of one of several files that are merged: its values have their tags. Raises ComposeError."""
+    """Return the tree of one of several files, whose values have their tags. Raises ComposeError."""
     places = places_of(text)
     try:
         root = _parse(text, variables)

@@ -17,7 +17,7 @@ _Rule = Callable[[Node, Node, _Path], Node]
 
 
 def merge(files: Sequence[Node]) -> Node:
-    """Return the tree of all files, each of which overrides those before it. Raises ComposeError, naming the file."""
+    """Return the tree of all files, each of which overrides those before it. Raises ComposeError."""
     return reduce(lambda base, over: without_resets(_merged(base, over, ())), files[1:], without_resets(files[0]))
 
 
@@ -39,7 +39,7 @@ def _merge_generally(base: Node, over: Node, path: _Path) -> Node:
 
 
 def _merge_mappings(base: Node, over: Node, path: _Path) -> Node:
-    """Return the mapping with the keys of both, at the place of `over`; both have a mapping as their value."""
+    """Return the mapping with the keys of both mappings, at the place of `over`."""
     values = dict(base.value) if isinstance(base.value, dict) else {}
     for name, node in over.value.items() if isinstance(over.value, dict) else ():
         values[name] = _merged(values[name], node, (*path, name)) if name in values else node

@@ -1,4 +1,4 @@
-"""Places in a merged Compose file: a comment at the end of each line names the file and line from which it came."""
+"""Places in a merged Compose file: a comment on each line names its original file and line."""
 
 from __future__ import annotations
 

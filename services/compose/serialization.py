@@ -1,4 +1,4 @@
-"""Serialization of a merged Compose file, with the place from which each of its lines came as a comment."""
+"""Serialization of a merged Compose file, with the origin of each line as a comment."""
 
 from __future__ import annotations
 

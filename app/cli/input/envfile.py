@@ -1,4 +1,4 @@
-"""Parsers of `.env` files (quotes, comments, `export`, CRLF, variables), and of files with `format: raw`."""
+"""Parsers of `.env` files (quotes, comments, `export`, CRLF, variables), and of raw ones."""
 
 from __future__ import annotations
 
