@@ -34,6 +34,10 @@ EVERYTHING = frozenset({"GET", "POST", "SLOW"})
 POSTS = frozenset({"POST"})
 AFTERMATH = 0.4
 """Seconds after a kill in which requests affected by it may still fail."""
+HANG_SECONDS = 70.0
+"""Seconds in which requests to a service with a frozen instance may fail: its checks, and the timeout of a request."""
+DISCONNECT_SECONDS = 5.0
+"""Seconds in which requests that were sent to a disconnected instance may still fail."""
 DEATHS_WITHIN, MOST_DEATHS = 600.0, 5
 """Period in seconds, and the maximum number of kills of one service within that period.
 
@@ -159,6 +163,60 @@ class ChaosActions:
         kinds = POSTS if gets_survive else EVERYTHING
         why = f"{way} of {'one of ' if several else 'the only '}{name}"
         self.traffic.excuses.append(Allowance(name, kinds, since, time.monotonic() + AFTERMATH, why))
+        return True
+
+    async def hang_instance(self) -> bool:
+        """Freeze an instance by SIGSTOP to its process or by `docker pause`. Nothing thaws the instance.
+
+        Returns False if no instance could be chosen.
+        """
+        chosen = await self._victim()
+        if chosen is None:
+            return False
+        name, container = chosen
+        way = self.random.choice(["SIGSTOP", "docker pause"])
+        self._expect_more({"rolled_back", "rollback_failed", "failed"}, name)
+        self.told("freezes", way=way, instance=container)
+        since = time.monotonic()
+        try:
+            if way == "SIGSTOP":
+                pid = await asyncio.to_thread(container_pid, container)
+                if pid:
+                    os.kill(pid, signal.SIGSTOP)
+            else:
+                await asyncio.to_thread(docker, "pause", container)
+        except (EngineFault, ProcessLookupError) as fault:
+            self.told("too late", why=str(fault))
+        self.traffic.excuses.append(
+            Allowance(name, EVERYTHING, since, since + HANG_SECONDS, f"{way} of an instance of {name}")
+        )
+        return True
+
+    async def disconnect_instance(self) -> bool:
+        """Disconnect an instance from Sluice's network; half of the time the instance is connected again, elsewhere.
+
+        Returns False if no instance could be chosen.
+        """
+        chosen = await self._victim()
+        if chosen is None:
+            return False
+        name, container = chosen
+        several = len(await self._serving(name)) > 1
+        again = self.random.choice([True, False])
+        self._expect_more({"rolled_back", "rollback_failed", "failed"}, name)
+        self.told("disconnects", instance=container, again=again)
+        since = time.monotonic()
+        try:
+            await asyncio.to_thread(docker, "network", "disconnect", self.sluice.name, container)
+            if again:
+                await self._pause_for(0.0, 2.0)
+                await asyncio.to_thread(docker, "network", "connect", self.sluice.name, container)
+        except EngineFault as fault:
+            self.told("too late", why=str(fault))
+        # a request that was sent to the instance gets no answer and no reset: the gateway learns of the loss later
+        kinds = POSTS | {"SLOW"} if several else EVERYTHING
+        why = f"network disconnect of {'one of ' if several else 'the only '}{name}"
+        self.traffic.excuses.append(Allowance(name, kinds, since, time.monotonic() + DISCONNECT_SECONDS, why))
         return True
 
     async def kill_sluice(self) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from bench.chaos_actions import SERVICES, SOLO, SWAP, TRIO, ChaosActions
 from bench.oracle import Creations, Oracle, Traffic
 from bench.report import RESULTS, machine, table
+from bench.status_oracle import StatusOracle
 from services.loadtest.load_generator import LoadGenerator, Workload
 from services.loadtest.request_log import RequestRecord
 from tests.support.docker_cli import ROOT, build, docker, hello
@@ -43,8 +44,16 @@ CHANGES = (
     "supersede",
     "guest",
 )
-BREAKAGE = ("kill_instance", "kill_instance", "kill_sluice", "stop_sluice", "kill_gateway")
-GENTLE = ("kill_instance",)
+BREAKAGE = (
+    "kill_instance",
+    "kill_instance",
+    "hang_instance",
+    "disconnect_instance",
+    "kill_sluice",
+    "stop_sluice",
+    "kill_gateway",
+)
+GENTLE = ("kill_instance", "hang_instance", "disconnect_instance")
 """Failures of the last part: Sluice and its gateway keep running, so that their growth is visible."""
 
 
@@ -75,6 +84,7 @@ class Soak:
         self.traffic = Traffic(frozenset({SOLO, SWAP}))
         self.acts: Counter[str] = Counter()
         self.violations: list[str] = []
+        self.statuses = StatusOracle(list(SERVICES))
         self.gauges = ResourceUsage(lambda: {"Sluice": sluice.pid, "gateway": container_pid(f"{sluice.name}-gateway")})
         self.seconds = 0.0
         self.deployments: Counter[str] = Counter()
@@ -94,6 +104,8 @@ class Soak:
             loads = [await stack.enter_async_context(self._load(name, share)) for name, share in SHARES.items()]
             gauging = asyncio.create_task(self.gauges.watch())
             stack.callback(gauging.cancel)
+            watching = asyncio.create_task(self.statuses.watch(http))
+            stack.callback(watching.cancel)
             ends = began + self._given.minutes * 60
             gentle_from = ends - self._given.minutes * 60 * self._given.steady
             number = 0
@@ -146,6 +158,7 @@ class Soak:
         self._violated(act, astray)
         self._violated(act, await oracle.history(acts.expected))
         self._violated(act, creations.twice())
+        self._violated(act, self.statuses.take_violations())
         self._violated(act, acts.faults)
         acts.faults.clear()
         self._violated(act, self.traffic.wrong(self._ledgers()))
@@ -162,6 +175,7 @@ class Soak:
     def _load(self, name: str, share: float) -> LoadGenerator:
         def ended(entry: RequestRecord) -> None:
             self.traffic.add(name, entry)
+            self.statuses.add(name, entry)
             failed = {"error": entry.error} if entry.lost else {}
             figures = [round(entry.at, 3), round(entry.latency, 4), entry.status, entry.answered_by, entry.id]
             self._log.write("request", service=name, kind=entry.kind, fresh=entry.fresh, is_=figures, **failed)
@@ -191,6 +205,8 @@ class Soak:
             "posts_run": sum(traffic.ran.values()),
             "lost_by_design": dict(traffic.excused),
             "late": traffic.late,
+            "status_checks": self.statuses.checks,
+            "seconds_until_down_was_shown": [round(each, 1) for each in self.statuses.shown_after],
             "worst_added_seconds": {name: round(worst, 2) for name, worst in traffic.worst.items()},
             "processes": self.gauges.report(),
             "violations": self.violations,
