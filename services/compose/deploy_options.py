@@ -57,8 +57,11 @@ def deploy(findings: Findings, node: Node) -> Fields:
     return fields
 
 
-def limits(findings: Findings, keys: dict[str, Node]) -> Fields:
-    """Return the limits written beside `image`, as in older files."""
+def scale_and_limits(findings: Findings, keys: dict[str, Node]) -> Fields:
+    """Return the size and the limits written beside `image`, as in older files."""
+    fields: Fields = {}
+    if "scale" in keys:
+        fields["replicas"] = (findings.whole(keys["scale"]), keys["scale"])
     values: dict[str, Any] = {}
     places = [keys[name] for name in ("cpus", "mem_limit", "pids_limit") if name in keys]
     if "cpus" in keys:
@@ -67,7 +70,21 @@ def limits(findings: Findings, keys: dict[str, Node]) -> Fields:
         values["memory"] = findings.bytes(keys["mem_limit"])
     if "pids_limit" in keys:
         values["pids"] = findings.whole(keys["pids_limit"])
-    return {"resources": (values, places[0])} if values else {}
+    return {**fields, "resources": (values, places[0])} if values else fields
+
+
+def unite(findings: Findings, fields: Fields, older: Fields) -> None:
+    """Add fields written beside `image` to those of `deploy`; one that is written in both must be the same."""
+    for name, (value, node) in older.items():
+        present, place = fields.get(name, (None, node))
+        if isinstance(value, dict) and isinstance(present, dict):
+            unequal = [limit for limit in value if limit in present and present[limit] != value[limit]]
+            fields[name] = ({**value, **present}, place)
+        else:
+            unequal = [name] if present not in (None, value) else []
+            fields.setdefault(name, (value, node))
+        if unequal:
+            findings.refuse(node, f"is not the {unequal[0]} of {place.path} (line {place.line}); write it once")
 
 
 def logging(findings: Findings, node: Node) -> Fields:

@@ -45,6 +45,8 @@ class Findings:
         taken: dict[str, Node] = {}
         for name, value in self.mapping(node).items():
             key = known.get(name, _UNKNOWN)
+            if key is _UNKNOWN and name == "x-sluice":
+                self.refuse(value, "belongs to a service, or to one of its volumes in the long form")
             if key is _UNKNOWN and name.startswith("x-"):
                 continue
             self.counted[key.support] += 1
@@ -55,7 +57,7 @@ class Findings:
                 self.unknown(value, key.why, name, known)
             elif key.support == "refused" and value.value not in _NOTHING:
                 self.refuse(value, key.why)
-            elif key.support == "implied" and key.why:
+            elif key.support == "implied" and key.why and value.value not in _NOTHING:
                 self.warn(value, key.why)
         return taken
 

@@ -34,6 +34,7 @@ _NO_FIELD = refused("not supported on Sluice's containers")
 _NO_WEIGHT = refused("not supported: the limits are cpus, memory and pids")
 _OWN_NETWORK = refused("not supported: Sluice assigns addresses and names")
 _ONE_HOST = implied("has no meaning on one host")
+_ONLY_CONTAINERS = implied("ignored: only containers have labels")
 _OUT = refused("not supported: expand it with `docker compose config`")
 
 TOP: Mapping[str, Key] = {
@@ -96,7 +97,7 @@ DEPLOY: Mapping[str, Key] = {
     **dict.fromkeys(("replicas", "update_config", "resources", "mode", "restart_policy"), TAKEN),
     "rollback_config": implied("ignored: a rollback uses update_config"),
     "placement": _ONE_HOST, "endpoint_mode": _ONE_HOST,
-    "labels": implied("ignored: only containers have labels"),
+    "labels": _ONLY_CONTAINERS,
 }  # fmt: skip
 UPDATE: Mapping[str, Key] = {
     **dict.fromkeys(("parallelism", "order", "failure_action", "monitor"), TAKEN),
@@ -123,8 +124,8 @@ DEPENDENCY: Mapping[str, Key] = {
 ENV_FILE: Mapping[str, Key] = {"path": TAKEN, "required": TAKEN, "format": TAKEN}
 LOGGING: Mapping[str, Key] = {"driver": TAKEN, "options": TAKEN}
 PORT: Mapping[str, Key] = {
-    **dict.fromkeys(("target", "published", "protocol"), TAKEN),
-    **dict.fromkeys(("host_ip", "mode", "name", "app_protocol"), SILENT),
+    **dict.fromkeys(("target", "published", "protocol", "app_protocol"), TAKEN),
+    **dict.fromkeys(("host_ip", "mode", "name"), SILENT),
 }
 VOLUME: Mapping[str, Key] = {
     **dict.fromkeys(("type", "source", "target", "read_only", "bind", "volume", "tmpfs", "x-sluice"), TAKEN),
@@ -138,7 +139,7 @@ BIND: Mapping[str, Key] = {
 }
 NAMED_VOLUME: Mapping[str, Key] = {
     "nocopy": refused("is not supported"), "subpath": refused("is not supported"),
-    "labels": SILENT,
+    "labels": _ONLY_CONTAINERS,
 }  # fmt: skip
 TMPFS: Mapping[str, Key] = {"size": refused("is not supported"), "mode": refused("is not supported")}
 JOINED: Mapping[str, Key] = {
@@ -146,16 +147,18 @@ JOINED: Mapping[str, Key] = {
         ("aliases", "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "driver_opts", "interface_name"),
         _OWN_NETWORK,
     ),
-    "priority": SILENT, "gw_priority": SILENT,
+    "priority": implied("ignored: Sluice's network is the first one"),
+    "gw_priority": implied("ignored: Sluice's network is the first one"),
 }  # fmt: skip
 TOP_VOLUME: Mapping[str, Key] = {
     **dict.fromkeys(("name", "external", "driver", "driver_opts"), TAKEN),
-    "labels": SILENT,
+    "labels": _ONLY_CONTAINERS,
 }
 TOP_NETWORK: Mapping[str, Key] = {
-    "name": TAKEN, "external": TAKEN,
+    "name": TAKEN, "external": TAKEN, "driver": SILENT,
     **dict.fromkeys(
-        ("driver", "driver_opts", "attachable", "enable_ipv4", "enable_ipv6", "ipam", "labels"), SILENT
+        ("driver_opts", "attachable", "enable_ipv4", "enable_ipv6", "ipam", "labels"),
+        implied("ignored: Sluice's instances are in Sluice's network"),
     ),
     "internal": implied("isolates nothing: all instances are in Sluice's network"),
 }  # fmt: skip

@@ -21,6 +21,9 @@ class Networks:
     def __init__(self, findings: Findings, project: str, declared: Mapping[str, Node]) -> None:
         for node in declared.values():
             findings.keys(node, TOP_NETWORK)
+            driver = findings.mapping(node).get("driver")
+            if driver is not None and driver.value not in (None, "bridge"):
+                findings.warn(driver, "ignored: Sluice's instances are in Sluice's network")
         self._findings = findings
         self._project = project
         self._declared = declared

@@ -18,6 +18,7 @@ SHORT_PORT = re.compile(
     r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
 )
 """The short form of a port, such as `127.0.0.1:8080:80/tcp`."""
+_APP_PROTOCOLS = (None, "tcp", "http", "http1", "http/1.1", "ws")
 _CHOOSE_PORT = "set the HTTP port: x-sluice: {port: N}, or {port: null} if there is none"
 
 
@@ -63,6 +64,8 @@ def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPo
             findings.refuse(item, "needs a target")
         published = findings.text(keys["published"]) if "published" in keys else None
         protocol = findings.text(keys["protocol"]) if "protocol" in keys else "tcp"
+        if "app_protocol" in keys and not chosen and findings.text(keys["app_protocol"]) not in _APP_PROTOCOLS:
+            findings.refuse(keys["app_protocol"], f"the gateway speaks HTTP/1.1 to instances; {_CHOOSE_PORT}")
         if target is not None and _is_routable(findings, item, protocol, chosen):
             yield PublishedPort(target, published, item)
 

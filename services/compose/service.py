@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.compose.deploy_options import JOB, Fields, deploy, healthcheck, limits, logging, restart
+from services.compose.deploy_options import JOB, Fields, deploy, healthcheck, logging, restart, scale_and_limits, unite
 from services.compose.document import Finding, Node
 from services.compose.findings import Findings
 from services.compose.keys import DEPENDENCY, ENV_FILE, SERVICE
@@ -87,13 +87,10 @@ class ServiceReader:
             fields["stop_grace_period"] = (findings.seconds(keys["stop_grace_period"]), keys["stop_grace_period"])
         if "init" in keys:
             fields["init"] = (findings.flag(keys["init"]), keys["init"])
-        if "scale" in keys:
-            fields["replicas"] = (findings.whole(keys["scale"]), keys["scale"])
         for section, read in (("healthcheck", healthcheck), ("deploy", deploy), ("logging", logging)):
             if section in keys:
                 fields |= read(findings, keys[section])
-        if "resources" not in fields:
-            fields |= limits(findings, keys)
+        unite(findings, fields, scale_and_limits(findings, keys))
         if "restart" in keys:
             restart(findings, keys["restart"])
         port = port_of(findings, keys, {key: value for key, (value, _) in overrides.items()})

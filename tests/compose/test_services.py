@@ -58,6 +58,12 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("deploy: {replicas: 3}", {"replicas": 3}),
     ("deploy: {resources: {limits: {cpus: '0.50', memory: 50M, pids: 10}}}",
      {"resources": {"cpus": 0.5, "memory": 50 * 1024**2, "pids": 10}}),
+    ("mem_limit: 1g\ndeploy: {resources: {limits: {cpus: 0.5, memory: 1024m}}}",
+     {"resources": {"cpus": 0.5, "memory": 1024**3}}),
+    ("pids_limit: 10\ndeploy: {resources: {limits: {cpus: 0.5}}}", {"resources": {"cpus": 0.5, "pids": 10}}),
+    ("scale: 3\ndeploy: {replicas: 3}", {"replicas": 3}),
+    ("ports: [{target: 80, app_protocol: http}]", {"port": 80}),
+    ("tty: false\nhostname: null\nannotations: {}\nmem_reservation: null", {}),
     ("cpus: 0.5\nmem_limit: 1g\npids_limit: 10", {"resources": {"cpus": 0.5, "memory": 1024**3, "pids": 10}}),
     ("deploy: {update_config: {parallelism: 2, order: stop-first}}", {"max_surge": 0, "max_unavailable": 2}),
     ("deploy: {update_config: {parallelism: 2}}", {"max_surge": 2, "max_unavailable": 0}),
@@ -81,6 +87,17 @@ def test_compose_key_becomes_field_of_spec(body: str, fields: dict[str, Any]) ->
 
 
 REFUSED: list[tuple[str, str, int, str]] = [
+    (
+        "mem_limit: 1g\ndeploy:\n  resources: {limits: {memory: 512m}}",
+        "mem_limit",
+        4,
+        "is not the memory of services.web.dep",
+    ),
+    ("deploy: {replicas: 2}\nscale: 3", "scale", 5, "is not the replicas of services.web.deploy.replicas (line 4)"),
+    ("deploy: {x-sluice: {port: 80}}", "deploy.x-sluice", 4, "belongs to a service"),
+    ("healthcheck: {test: a, x-sluice: {path: /}}", "healthcheck.x-sluice", 4, "belongs to a service"),
+    ("ports: [{target: 80, app_protocol: grpc}]", "ports.0.app_protocol", 4, "the gateway speaks HTTP/1.1"),
+    ("env_file: [{path: a.env, required: false, format: ini}]", "env_file.0.format", 4, "must be raw"),
     ("ports: [80:80, 443:443]", "ports", 4, "several ports (80, 443)"),
     ("ports:\n  - 80:80\n  - 53:53/udp", "ports.1", 6, "udp is not supported by the gateway"),
     ("ports: [6000-6010]", "ports.0", 4, "port ranges"),
@@ -173,6 +190,25 @@ def test_implied_keys_are_accepted_with_warning() -> None:
         ("services.web.ports.0", 7), ("services.web.volumes.0", 8), ("services.web.deploy.placement", 9),
         ("services.web.deploy.update_config.delay", 9), ("services.web.restart", 10),
     ]  # fmt: skip
+
+
+def test_key_of_a_network_or_volume_without_effect_gives_warning() -> None:
+    made = reading("""
+        services: {web: {image: web, networks: {back: {priority: 5}}}}
+        networks:
+          back: {driver: bridge, ipam: {}}
+          front:
+            driver: macvlan
+            driver_opts: {mtu: 1400}
+            enable_ipv6: true
+        volumes:
+          data: {labels: {backup: daily}}
+        """)
+    assert said(made.warnings) == [
+        ("volumes.data.labels", 10), ("networks.front.driver_opts", 7), ("networks.front.enable_ipv6", 8),
+        ("networks.front.driver", 6),
+    ]  # fmt: skip
+    assert said(made.services[0].warnings) == [("services.web.networks.back.priority", 2)]
 
 
 def test_published_port_gives_no_warning_if_routes_are_given() -> None:
