@@ -124,5 +124,9 @@ class AppContext:
     def presenter_context(self) -> PresenterContext:
         """Return the current values that presenters need beside the rows."""
         return PresenterContext(
-            self.runtime_status, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node
+            self.runtime_status,
+            f"{self.settings.public_host}:{self.settings.gateway_port}",
+            self.bridge,
+            self.node,
+            self.clock,
         )

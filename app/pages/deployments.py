@@ -26,6 +26,8 @@ from services.store.tables import Deployment
 
 router = APIRouter(prefix="/ui/deployments")
 PAGE = LivePage("deployment.html", ("deployment", "failures", "timeline", "events"))
+RENDER_SECONDS = 5.0
+"""Seconds between two renderings without an event, because the message counts the seconds of a stop."""
 MAX_EVENTS = 200
 """Number of newest events on the page; the API has all."""
 
@@ -99,7 +101,7 @@ def _page_source(id: str) -> PageSource:
             "events": [present_event(event) for event in events if event.type != "progress"][: -MAX_EVENTS - 1 : -1],
         }
 
-    return PageSource(query, version)
+    return PageSource(query, version, interval=RENDER_SECONDS)
 
 
 def _series(row: Deployment) -> Callable[[int], str]:

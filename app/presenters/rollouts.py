@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BindParameter, bindparam
 from sqlmodel import Session, col, func, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from services.clock import rfc3339
+from app.presenters.waiting import waiting_for
+from services.clock import Clock, SystemClock, rfc3339
 from services.redaction import redacted
 from services.rollouts.state.routing_config import displayed_revision
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -62,6 +63,7 @@ class PresenterContext:
     public: str
     bridge: str | None = None
     node: str | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
 
 def present_deployment(session: Session, row: Deployment, presenter_context: PresenterContext) -> dict[str, Any]:
@@ -194,7 +196,7 @@ def _deployment(
         "kind": row.kind,
         "status": row.status,
         "reason": row.reason,
-        "message": row.message,
+        "message": _message(row, instances, presenter_context),
         "revision": row.revision,
         "from_revision": row.from_revision,
         "strategy": row.strategy,
@@ -221,6 +223,15 @@ def _deployment(
         "actions": list(ACTIONS[Status(row.status)]),
         "links": {"self": self, "events": f"{self}/events", "page": f"/ui{self}"},
     }
+
+
+def _message(row: Deployment, instances: Sequence[Instance], presenter_context: PresenterContext) -> str:
+    """Return the deployment's message and, while it is in progress, the instance for which it waits."""
+    if row.status in TERMINAL or row.status == Status.PENDING:
+        return row.message
+    now = presenter_context.clock.now()
+    waiting = waiting_for(row, instances, presenter_context.runtime_status, now)
+    return f"{row.message}; {waiting}" if waiting else row.message
 
 
 def _instance(row: Instance, present: Revision | None, presenter_context: PresenterContext, *, tail: bool) -> dict[str, Any]:

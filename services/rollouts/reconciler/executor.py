@@ -19,6 +19,7 @@ from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.instance_spec import instance_spec
 from services.rollouts.reconciler.operations import ExecuteStep
 from services.rollouts.reconciler.ports import Ports
+from services.rollouts.reconciler.stop_limit import stop_limit
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.host_ports import MAX_ATTEMPTS, allocate_host_port
@@ -33,12 +34,6 @@ LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
 FIRST_LOG_RETRY, LOG_TIMEOUT = 0.2, 10.0
 """Seconds until the log of an instance is read again at first, and in all, if the engine does not deliver it."""
 SIGKILL_EXIT_CODE = 137
-UNSERVED_STOP_GRACE = 10.0
-"""The maximum grace period in seconds of an instance to which no request ever went.
-
-The value is the default of `docker stop`. A process that handles no signals yet would otherwise delay a rollback by the
-whole `stop_grace_period`. The limit does not apply to workers (instances without a port), which may be at work.
-"""
 
 
 class Executor:
@@ -169,18 +164,15 @@ class Executor:
 
     async def _stop(self, operation: ExecuteStep) -> None:
         """Stop the container of a drained instance; no request is lost, even if the process must be killed."""
-        row, grace = operation.row, revision_spec(operation.revision).stop_grace_period
-        limit = "stop_grace_period"
-        if row.port is not None and row.admitted_at is None and grace > UNSERVED_STOP_GRACE:
-            grace, limit = UNSERVED_STOP_GRACE, "the grace period of an instance that never served"
+        row, limit = operation.row, stop_limit(operation.row, operation.revision)
         began = self._writer.clock.now()
-        view = await self._engine.stop(row.id, grace)
+        view = await self._engine.stop(row.id, limit.grace)
         took = self._writer.clock.now() - began
-        killed = view is not None and view.exit_code == SIGKILL_EXIT_CODE and took >= grace
+        killed = view is not None and view.exit_code == SIGKILL_EXIT_CODE and took >= limit.grace
         code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
         text = f"{row.id} exited{code}"
         if killed:
-            text = f"{row.id} still running after {grace:g} s ({limit}): killed"
+            text = f"{row.id} still running after {limit.grace:g} s ({limit.source}): killed{limit.advice}"
         await self._record(operation, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
     async def _remove(self, operation: ExecuteStep) -> None:

@@ -25,6 +25,7 @@ from services.rollouts.reconciler.operations import (
 from services.rollouts.reconciler.ports import Ports
 from services.rollouts.reconciler.service_state import BACKOFF_MAX, ServiceState
 from services.rollouts.reconciler.status_publisher import StatusPublisher
+from services.rollouts.reconciler.stop_limit import stop_limit
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.state.transitions import LeaseLost
 from services.routing.port import RoutingError
@@ -110,6 +111,8 @@ class OperationRunner:
             async with self._start_slots.acquire():
                 await self._executor.execute(operation)
         else:
+            if isinstance(operation.step, Stop):
+                self._status.begin_stop(operation.row.id, stop_limit(operation.row, operation.revision))
             await self._executor.execute(operation)
         if isinstance(operation.step, Stop | Remove):
             self._status.forget_instance(operation.row.id)

@@ -10,8 +10,9 @@ from services.probes import Prober
 from services.rollouts.reconciler.operations import PUBLICATION
 from services.rollouts.reconciler.result import ReconcileResult
 from services.rollouts.reconciler.service_state import ServiceState
+from services.rollouts.reconciler.stop_limit import StopLimit
 from services.rollouts.state.instance_health import failed_check
-from services.rollouts.state.runtime_status import RuntimeStatus
+from services.rollouts.state.runtime_status import InstanceStop, RuntimeStatus
 from services.routing.port import EndpointState
 from services.store.events import ChangeNotifier
 
@@ -87,6 +88,11 @@ class StatusPublisher:
                 changed = self._runtime_status.set_probe(id, check) or changed
         if self._runtime_status.set_in_flight(in_flight) or changed:
             self._notifier.notify()
+
+    def begin_stop(self, instance: str, limit: StopLimit) -> None:
+        """Store that an instance is being stopped from now on, and notify listeners."""
+        self._runtime_status.set_stop(instance, InstanceStop(self._clock.now(), limit.signal, limit.grace))
+        self._notifier.notify()
 
     def report_unknown(self, instances: Iterable[str]) -> None:
         """Store the instance ids of containers that carry Sluice's labels and that the store does not know."""

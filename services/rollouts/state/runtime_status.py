@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(frozen=True)
+class InstanceStop:
+    """The stop of an instance, which got `signal` at `began_at` (since the epoch) and is killed `grace` seconds later."""
+
+    began_at: float
+    signal: str
+    grace: float
+
+
 class RuntimeStatus:
-    """In-flight requests and last checks by instance id, warnings by service, unknown containers.
+    """In-flight requests, last checks and stops by instance id, warnings by service, unknown containers.
 
     It is empty after a start and is soon filled again. Presenters read it in reader threads: each method returns a copy
     or a value that is never changed.
@@ -18,6 +28,7 @@ class RuntimeStatus:
     def __init__(self) -> None:
         self._in_flight: dict[str, int] = {}
         self._probes: dict[str, Mapping[str, Any]] = {}
+        self._stops: dict[str, InstanceStop] = {}
         self._warnings: dict[str, list[dict[str, str]]] = {}
         self._unknown_containers: tuple[str, ...] = ()
 
@@ -38,8 +49,13 @@ class RuntimeStatus:
         self._probes[instance] = probe
         return (before.get("ok"), before.get("error")) != (probe.get("ok"), probe.get("error"))
 
+    def set_stop(self, instance: str, stop: InstanceStop) -> None:
+        """Store the stop of an instance, until `forget_instance`."""
+        self._stops[instance] = stop
+
     def forget_instance(self, instance: str) -> None:
-        """Delete the in-flight count and the probe of an instance that is gone."""
+        """Delete the in-flight count, the probe and the stop of an instance that is gone."""
+        self._stops.pop(instance, None)
         self._in_flight.pop(instance, None)
         self._probes.pop(instance, None)
 
@@ -74,6 +90,10 @@ class RuntimeStatus:
     def probe(self, instance: str) -> Mapping[str, Any] | None:
         return self._probes.get(instance)
 
+    def stop(self, instance: str) -> InstanceStop | None:
+        """Return the stop of an instance that is being stopped; None for any other."""
+        return self._stops.get(instance)
+
     def warnings(self, service: str) -> list[dict[str, str]]:
         return self._warnings.get(service, [])
 
@@ -81,13 +101,15 @@ class RuntimeStatus:
         return list(self._unknown_containers)
 
     def by_service(self) -> dict[str | None, list[object]]:
-        """Return a comparable list for each service: requests in flight, results of probes, warnings."""
+        """Return a comparable list for each service: requests in flight, results of probes, stops, warnings."""
         status: defaultdict[str | None, list[object]] = defaultdict(list)
         for id, count in self._in_flight.items():
             if count:
                 status[_service(id)].append((id, count))
         for id, probe in self._probes.items():
             status[_service(id)].append((id, probe.get("ok"), probe.get("error")))
+        for id, stop in self._stops.items():
+            status[_service(id)].append((id, stop))
         for service, warnings in self._warnings.items():
             status[service].append(warnings)
         return status
