@@ -103,9 +103,9 @@ class AppContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop; event streams and waiting responses then end."""
     infrastructure_ready: asyncio.Event = field(default_factory=asyncio.Event)
-    controller_scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    """Scope of the controller's present run; its end makes the controller run again, in the present network."""
     """Set when the network and the gateway were up for the first time."""
+    controller_scope: anyio.CancelScope = field(init=False)
+    """Scope of the controller's present run; its end makes the controller run again, in the present network."""
     bridge: str | None = None
     node: str | None = None
     live_views: LiveViews = field(init=False)
