@@ -16,6 +16,7 @@ from app.settings import Settings
 from services.auth.access import AuthService
 from services.builds.manager import BuildManager
 from services.clock import Clock
+from services.concurrency import KeyedLock
 from services.control_metrics.metrics import Metrics
 from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import Engine
@@ -100,6 +101,8 @@ class AppContext:
     registry: Registry
     external_eureka: ExternalEureka
     build_manager: BuildManager
+    idempotency_locks: KeyedLock = field(default_factory=KeyedLock)
+    """Locks by token and Idempotency-Key, for requests whose work and whose key are not one transaction."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop; event streams and waiting responses then end."""
     infrastructure_ready: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,10 +1,11 @@
-"""A writer-preferring read/write lock, and a semaphore whose permits expire."""
+"""A writer-preferring read/write lock, locks by key, and a semaphore whose permits expire."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 
 class ExpiringSemaphore:
@@ -29,6 +30,19 @@ class ExpiringSemaphore:
             if expiry.when() > loop.time():
                 expiry.cancel()
                 self._slots.release()
+
+
+class KeyedLock:
+    """Locks by key. A lock exists only while it is held or awaited."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def hold(self, key: Hashable) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            yield
 
 
 class ReadWriteLock:

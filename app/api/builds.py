@@ -25,7 +25,7 @@ from app.api import schemas
 from app.api.context import app_context, show
 from app.api.deployments import Empty, ServiceFilter
 from app.api.examples import BUILD, page_of
-from app.api.idempotency import claim_content, find_answer, store_answer
+from app.api.idempotency import claim_content, earlier_answer, store_answer
 from app.api.long_poll import LongPoll
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, decode_cursor, encode_cursor
 from app.api.request_body import documented, read
@@ -96,15 +96,16 @@ async def build(  # noqa: PLR0913 - query parameters
     args = {name: value for name, _, value in (pair.partition("=") for pair in arg)}
     async with _upload(request, sluice) as (context, digest):
         key_claim = claim_content(request, caller, key, digest.encode(), also=f"?{request.url.query}")
-        before = await find_answer(sluice, key_claim)
-        if before is not None:
-            return await BuildPoll(sluice, before["build"]).respond(request, wait)
-        limit = sluice.build_manager.settings.context_size
-        text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
-        await anyio.to_thread.run_sync(check_dockerfile, text, args)
-        build_request = BuildRequest(service, context, text, dockerfile, target, args)
-        id = await sluice.build_manager.begin(build_request, caller.actor)
-        await store_answer(sluice, key_claim, {"build": id})
+        async with earlier_answer(sluice, key_claim) as earlier:
+            if earlier is not None:
+                id = earlier["build"]
+            else:
+                limit = sluice.build_manager.settings.context_size
+                text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
+                await anyio.to_thread.run_sync(check_dockerfile, text, args)
+                build_request = BuildRequest(service, context, text, dockerfile, target, args)
+                id = await sluice.build_manager.begin(build_request, caller.actor)
+                await store_answer(sluice, key_claim, {"build": id})
     return await BuildPoll(sluice, id).respond(request, wait)
 
 

@@ -13,7 +13,7 @@ from app.api import schemas
 from app.api.context import app_context, request_context, show
 from app.api.deployment_responses import DeploymentPoll, deployment_document, respond
 from app.api.examples import DEPLOYMENT, page_of
-from app.api.idempotency import claim, find_answer, store_answer
+from app.api.idempotency import claim, earlier_answer, store_answer
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, decode_cursor, encode_cursor
 from app.api.request_body import Body, check, documented, read, read_object
 from app.api.responses import ALWAYS, CHANGE, create_responses, read_responses
@@ -182,9 +182,10 @@ async def _act(request: Request, caller: Caller, id: int, action: Action, key: s
     sluice = app_context(request)
     await _changeable_deployment(request, caller, id)
     key_claim = await claim(request, caller, key)
-    if await find_answer(sluice, key_claim) is None:
-        await sluice.submitter.apply_action(id, action, caller.actor)
-        await store_answer(sluice, key_claim, {"deployment": id})
+    async with earlier_answer(sluice, key_claim) as earlier:
+        if earlier is None:
+            await sluice.submitter.apply_action(id, action, caller.actor)
+            await store_answer(sluice, key_claim, {"deployment": id})
     return JSONResponse(await deployment_document(sluice, id))
 
 

@@ -11,7 +11,7 @@ from pydantic import StrictBool
 from app.api import schemas
 from app.api.context import app_context
 from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
-from app.api.idempotency import claim, find_answer, store_answer
+from app.api.idempotency import claim, earlier_answer, store_answer
 from app.api.params import IdempotencyKey
 from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
@@ -81,17 +81,17 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     body = await read(request, UpgradeBody)
     sluice = app_context(request)
     key_claim = await claim(request, admin, key)
-    earlier = await find_answer(sluice, key_claim)
-    if earlier is not None:
-        return JSONResponse(earlier)
-    if sluice.infrastructure.upgrading:
-        raise Problem("upgrade_in_progress", "an upgrade of the gateway is in progress")
-    # a started upgrade runs to its end, even if the caller disconnects
-    task = asyncio.create_task(_upgrade(sluice, admin, body.force))
-    _running_upgrades.add(task)
-    task.add_done_callback(_running_upgrades.discard)
-    view = await asyncio.shield(task)
-    await store_answer(sluice, key_claim, view)
+    async with earlier_answer(sluice, key_claim) as earlier:
+        if earlier is not None:
+            return JSONResponse(earlier)
+        if sluice.infrastructure.upgrading:
+            raise Problem("upgrade_in_progress", "an upgrade of the gateway is in progress")
+        # a started upgrade runs to its end, even if the caller disconnects
+        task = asyncio.create_task(_upgrade(sluice, admin, body.force))
+        _running_upgrades.add(task)
+        task.add_done_callback(_running_upgrades.discard)
+        view = await asyncio.shield(task)
+        await store_answer(sluice, key_claim, view)
     return JSONResponse(view)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request
@@ -31,15 +33,19 @@ def claim_content(
     return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(text).hexdigest())
 
 
-async def find_answer(sluice: AppContext, claim: IdempotencyClaim | None) -> dict[str, Any] | None:
-    """Return the stored answer to the same request; None for a new one.
+@asynccontextmanager
+async def earlier_answer(sluice: AppContext, claim: IdempotencyClaim | None) -> AsyncIterator[dict[str, Any] | None]:
+    """Yield the stored answer to the same request, or None for a new one, whose answer the block then stores.
 
-    Raises RequestError 422 `idempotency_key_reused` if the key was used for another request.
+    Blocks with the same key run one after another. Raises RequestError 422 `idempotency_key_reused` if the key was used
+    for another request.
     """
     if claim is None:
-        return None
-    row = await sluice.store.read(lambda session: find_used_key(session, claim))
-    return row.answer if row is not None else None
+        yield None
+        return
+    async with sluice.idempotency_locks.hold((claim.token, claim.key)):
+        row = await sluice.store.read(lambda session: find_used_key(session, claim))
+        yield row.answer if row is not None else None
 
 
 async def store_answer(sluice: AppContext, claim: IdempotencyClaim | None, answer: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from app.api import schemas
 from app.api.context import app_context, show
 from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
-from app.api.idempotency import claim, find_answer, store_answer
+from app.api.idempotency import claim, earlier_answer, store_answer
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, decode_cursor, encode_cursor
 from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
@@ -128,13 +128,13 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     body = await read(request, TokenBody)
     sluice = app_context(request)
     key_claim = await claim(request, admin, key)
-    before = await find_answer(sluice, key_claim)
-    if before is not None:
-        return JSONResponse({**before, "token": None}, 201)
-    row, secret = await sluice.auth.create(body.name, body.scope, body.grant, end_of(sluice, body), admin.actor)
-    sluice.notifier.notify()
-    view = token_view(sluice, row)
-    await store_answer(sluice, key_claim, view)
+    async with earlier_answer(sluice, key_claim) as earlier:
+        if earlier is not None:
+            return JSONResponse({**earlier, "token": None}, 201)
+        row, secret = await sluice.auth.create(body.name, body.scope, body.grant, end_of(sluice, body), admin.actor)
+        sluice.notifier.notify()
+        view = token_view(sluice, row)
+        await store_answer(sluice, key_claim, view)
     return JSONResponse({**view, "token": secret}, 201, headers={"Cache-Control": "no-store"})
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from httpx2 import Response
 from sqlmodel import select
 
 from services.idempotency import KEY_LIFETIME, delete_expired_keys
@@ -75,6 +78,36 @@ def test_idempotency_key_runs_an_action_once(fixture: AppFixture) -> None:
     answers = [fixture.client.post(f"/deployments/{id}/pause", headers=KEY) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[1].json()["status"] == "paused"
+
+
+def _at_once(number: int, request: Callable[[], Response]) -> list[Response]:
+    with ThreadPoolExecutor(number) as threads:
+        return [call.result() for call in [threads.submit(request) for _ in range(number)]]
+
+
+def test_concurrent_requests_with_one_key_make_one_token(fixture: AppFixture) -> None:
+    body = {"name": "ci", "scope": "read"}
+    answers = _at_once(6, lambda: fixture.client.post("/tokens", json=body, headers=KEY))
+    assert [answer.status_code for answer in answers] == [201] * 6
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len([answer for answer in answers if answer.json()["token"]]) == 1
+    assert fixture.count("/tokens") == 2
+
+
+def test_concurrent_requests_with_one_key_make_one_deployment(fixture: AppFixture) -> None:
+    fixture.image("web:1")
+    answers = _at_once(6, lambda: fixture.client.post("/deployments", json=BODY, headers=KEY))
+    assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {(202, 1)}
+    assert fixture.count("/deployments") == 1
+
+
+def test_concurrent_requests_with_one_key_run_an_action_once(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.image("web:2")
+    id = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
+    eventually(lambda: fixture.client.get(f"/deployments/{id}").json()["status"] == "progressing", "it is under way")
+    answers = _at_once(6, lambda: fixture.client.post(f"/deployments/{id}/pause", headers=KEY))
+    assert [answer.status_code for answer in answers] == [200] * 6
 
 
 def test_idempotency_keys_expire_after_a_day(fixture: AppFixture) -> None:
