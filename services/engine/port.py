@@ -18,6 +18,10 @@ Docker's other states map to them: paused and restarting to `running`, dead and 
 """
 
 
+IMAGE_GONE = "image_gone"
+"""Reason of an EngineError, and of a deployment: the engine has lost the image that a stored revision needs."""
+
+
 class EngineError(Exception):
     """A refusal or failure of the engine; the message holds the engine's own text.
 
@@ -223,6 +227,7 @@ class Engine(Protocol):
         Raises EngineError with one of these reasons:
         - `no_capacity`: memory is short, or there are more than 900 instances.
         - `port_taken`: the host port is in use.
+        - `image_gone`: the engine does not have the image.
         - `mount_refused`: a host path is missing, is a symbolic link or lies below one; or a volume stands for a host
           path.
         - `engine_error`: any other refusal.

@@ -69,6 +69,8 @@ class Revision(SQLModel, table=True):
     next_instance: int = 1
     deployment: int
     created_at: float
+    image_digest: str | None = None
+    """The image as `repository@sha256:…`; None if it was never pulled, or is older than this column."""
 
 
 class Deployment(SQLModel, table=True):

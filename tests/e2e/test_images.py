@@ -86,3 +86,35 @@ async def test_data_of_an_image_that_nothing_keeps_is_told(fixture: ServiceFixtu
     for document in (preview.json(), deployed):
         assert [each["code"] for each in document["warnings"]] == ["volume_not_kept"]
         assert "/cache" in document["warnings"][0]["message"]
+
+
+async def test_image_that_was_pruned_is_pulled_again_for_a_rollback_and_a_scale_out(fixture: ServiceFixture) -> None:
+    """If the registry does not have it either, the deployment fails before anything starts."""
+    with registry() as shop:
+        first, second = await push(shop, fixture.images.one), await push(shop, fixture.images.one)
+        try:
+            await fixture.deploy(fixture.spec(first))
+            await fixture.update(image=second)
+            await fixture.docker("rmi", first)
+            async with fixture.load():
+                back = await fixture.change("rollback")
+            assert back["image"] == first and any("manifests/sha256:" in asked for asked in shop.asked)
+            await fixture.change("scale", {"replicas": 0})
+            digest = await fixture.docker("inspect", "--format", "{{index .RepoDigests 0}}", back["image_id"])
+            await fixture.docker("rmi", digest)
+            await fixture.change("scale", {"replicas": 2})
+            before = await fixture.starts()
+            await fixture.docker("rmi", second)
+            shop.refuses = 404
+            gone = await fixture.change("rollback", {"to_revision": 2}, expect="rolled_back")
+            assert gone["reason"] == "image_gone"
+            assert second in gone["message"] and "manifest unknown" in gone["message"]
+            assert await fixture.starts() == before
+        finally:
+            await fixture.remove()
+            for reference in (first, second):
+                with suppress(EngineFault):
+                    await fixture.docker("rmi", "--force", reference)
+            left = await fixture.docker("images", "--quiet", "--filter", f"reference={shop.host}/*")
+            if left:
+                await fixture.docker("rmi", "--force", *left.split())

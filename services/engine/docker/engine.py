@@ -37,7 +37,16 @@ from services.engine.docker.mounts import refuse_mounts
 from services.engine.docker.prune import prune
 from services.engine.docker.stats import usage_of
 from services.engine.docker.streams import StreamCancel, iterate_in_thread
-from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+from services.engine.port import (
+    IMAGE_GONE,
+    BuildSpec,
+    ContainerView,
+    EngineError,
+    EngineEvent,
+    ImageInfo,
+    InstanceSpec,
+    Usage,
+)
 
 MAX_INSTANCES = 900
 """Maximum number of instances.
@@ -191,6 +200,8 @@ class DockerEngine:
             create: Any = client.create_container_from_config
             container_id: str = create(body, name)["Id"]
         except APIError as error:
+            if error.status_code == 404 and "no such image" in str(error.explanation).lower():
+                raise EngineError(str(error.explanation), reason=IMAGE_GONE) from error
             if error.status_code != 409:
                 raise
             try:

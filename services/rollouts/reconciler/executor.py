@@ -11,7 +11,7 @@ import structlog
 from sqlmodel import Session
 
 from services.backoff import Backoff
-from services.engine.port import ContainerView, EngineError
+from services.engine.port import IMAGE_GONE, ContainerView, EngineError
 from services.masking import log_mask
 from services.probes import Prober
 from services.rollouts.planner.steps import Admit, ForceClose, Remove, Start, Stop, Withdraw
@@ -21,6 +21,7 @@ from services.rollouts.reconciler.operations import ExecuteStep
 from services.rollouts.reconciler.ports import Ports
 from services.rollouts.reconciler.stop_limit import stop_limit
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
+from services.rollouts.requests.revision_image import ensure_image
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.host_ports import MAX_ATTEMPTS, allocate_host_port
 from services.rollouts.state.revision_spec import revision_spec
@@ -100,9 +101,7 @@ class Executor:
             await self._record(operation, "failed", why, failure)
             return
         try:
-            view = await self._engine.start(
-                instance_spec(operation.row, operation.revision, self._rules, self._link_address)
-            )
+            view = await self._start_container(operation)
         except EngineError as error:
             if error.transient:
                 raise
@@ -126,6 +125,17 @@ class Executor:
 
         self._reached("done", operation)
         await self._store.write(apply)
+
+    async def _start_container(self, operation: ExecuteStep) -> ContainerView:
+        """Start the container; if the engine has lost the image, pull it again first."""
+        spec = instance_spec(operation.row, operation.revision, self._rules, self._link_address)
+        try:
+            return await self._engine.start(spec)
+        except EngineError as error:
+            if error.reason != IMAGE_GONE:
+                raise
+        await ensure_image(self._engine, operation.revision)
+        return await self._engine.start(spec)
 
     async def _with_another_port(self, operation: ExecuteStep, requested: HostPort) -> ExecuteStep:
         """Return the operation with another host port, because another program uses the allocated one."""

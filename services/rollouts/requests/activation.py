@@ -13,9 +13,11 @@ from services.errors import RequestError
 from services.grant import Grant
 from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.image_warnings import image_warnings
 from services.rollouts.requests.new_revision import set_revision
 from services.rollouts.requests.ownership import unmanaged_volume
 from services.rollouts.requests.pull_credentials import PullCredentials
+from services.rollouts.requests.revision_image import ensure_image, revision_to_start
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import (
     current_revision,
@@ -60,19 +62,47 @@ class DeploymentActivator:
         """
         failed = await self._store.read(lambda session: _dependency_failed(session, id))
         if failed is not None:
-            await self._store.write(lambda session: self._refuse(session, id, failed))
+            await self._store.write(lambda session: self.refuse(session, id, failed))
             return
         refused = await self._unmanaged_volume(id)
         if refused is not None:
-            await self._store.write(lambda session: self._refuse(session, id, refused))
+            await self._store.write(lambda session: self.refuse(session, id, refused))
             return
         kind, reference = await self._store.read(lambda session: self._kind_and_image(session, id))
         if kind != Kind.DEPLOY or reference is None:
-            await self._store.write(lambda session: self.activate(session, id))
+            await self._activate_stored(id)
             return
         while reference is not None:
             reference = await self._pull_once(id, reference)
         self._credentials.forget(id)
+
+    async def _activate_stored(self, id: int) -> None:
+        """Activate a deployment of a stored revision, whose image is pulled again before if the engine has lost it."""
+        revision = await self._store.read(lambda session: revision_to_start(session, session.get_one(Deployment, id)))
+        if revision is None:
+            await self._store.write(lambda session: self.activate(session, id))
+            return
+        try:
+            image = await ensure_image(self._engine, revision)
+        except EngineError as error:
+            if error.transient:
+                raise
+            failed = Failed(error.reason, str(error))
+            await self._store.write(lambda session: self.refuse(session, id, failed))
+            return
+
+        def apply(session: Session) -> None:
+            self.warn_of_image(session, id, image, revision)
+            self.activate(session, id)
+
+        await self._store.write(apply)
+
+    def warn_of_image(self, session: Session, id: int, image: ImageInfo, revision: Revision) -> None:
+        """Add the warnings about the image of a stored revision to a pending deployment that replaces instances."""
+        deployment = session.get_one(Deployment, id)
+        if deployment.status == Status.PENDING and deployment.kind != Kind.SCALE:
+            for code, text in image_warnings(image, revision_spec(revision)):
+                self._writer.warn(session, deployment, code, text)
 
     async def _unmanaged_volume(self, id: int) -> Failed | None:
         """Check a bound token's deploy for volumes that were made outside of Sluice since it was requested."""
@@ -90,7 +120,7 @@ class DeploymentActivator:
             if error.transient:
                 raise
             failed = Failed(error.reason, f"{reference}: {error}")
-            await self._store.write(lambda session: self._refuse(session, id, failed))
+            await self._store.write(lambda session: self.refuse(session, id, failed))
             return None
         return await self._store.write(lambda session: self.activate(session, id, image, reference))
 
@@ -119,26 +149,26 @@ class DeploymentActivator:
         service = session.get_one(Service, deployment.service)
         current = current_revision(session, service)
         if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and current is None:
-            self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed"))
+            self.refuse(session, id, Failed("never_deployed", f"{service.name} was removed"))
             return None
         if image is not None:
             try:
                 validated = validate(session, self._rules, current, deployment)
             except RequestError as error:
-                self._refuse(session, id, Failed("invalid_spec", error.detail))
+                self.refuse(session, id, Failed("invalid_spec", error.detail))
                 return None
             if validated.spec.image != reference:
                 return validated.spec.image
             failed = set_revision(session, self._writer, deployment, current, validated, image)
             if failed is not None:
-                self._refuse(session, id, failed)
+                self.refuse(session, id, failed)
                 return None
         if deployment.kind in OF_PRESENT and current is not None:
             _apply_current_revision(deployment, current)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
             deployment.replicas = effective_replicas(session, service.name, id)
         if deployment.kind not in (Kind.DEPLOY, Kind.REMOVE) and (disallowed := self._disallowed(session, deployment)):
-            self._refuse(session, id, disallowed)
+            self.refuse(session, id, disallowed)
             return None
         deployment.from_revision = service.revision
         deployment.from_replicas = service.replicas if service.revision is not None else 0
@@ -170,7 +200,7 @@ class DeploymentActivator:
         errors = stored_errors(session, self._rules, grant, revision, current, replicas)
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
-    def _refuse(self, session: Session, id: int, failed: Failed) -> None:
+    def refuse(self, session: Session, id: int, failed: Failed) -> None:
         """End a pending deployment that cannot begin."""
         deployment = session.get_one(Deployment, id)
         if deployment.status != Status.PENDING:
@@ -179,7 +209,9 @@ class DeploymentActivator:
         deployment.from_revision, deployment.from_replicas = service.revision, service.replicas
         self._writer.lease(deployment)
         first = service.revision is None
-        after = "nothing was started" if first else f"nothing was started; revision {service.revision} keeps serving"
+        after = "nothing was started"
+        if not first:
+            after += f"; revision {service.revision} {'keeps serving' if service.replicas else 'stays, with 0 instances'}"
         status = Status.FAILED if first else Status.ROLLED_BACK
         self._writer.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
 

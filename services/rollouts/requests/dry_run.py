@@ -11,13 +11,15 @@ from sqlmodel import Session, col, select
 
 from services.actor import Actor
 from services.clock import Clock
-from services.engine.port import ContainerView, Engine, EngineError, ImageInfo
+from services.engine.port import IMAGE_GONE, ContainerView, Engine, EngineError, ImageInfo
 from services.errors import RequestError
+from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.command import Command, CommandTransaction, PrecheckContext
 from services.rollouts.requests.preview import PlanInput, Preview
 from services.rollouts.requests.pull_credentials import PullCredentials
+from services.rollouts.requests.revision_image import revision_to_start, unpullable
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.rollouts.requests.validation import current_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
@@ -68,7 +70,7 @@ class DryRun:
     ) -> PreviewAndInput:
         """Create and activate the deployment, return its preview and planner input, and roll back.
 
-        A deploy runs first without an image, to find out which image the engine must be asked for.
+        The first run only finds out which image the engine must be asked for.
         """
         reference: str | None = None
         image: ImageInfo | None = None
@@ -79,9 +81,13 @@ class DryRun:
             current = current_revision(session, session.get(Service, row.service))
             warnings = _conflict_warnings(session, row)
             used = image
-            if row.kind == Kind.DEPLOY and reference is None:
-                return row.image or ""
-            if reference is not None and used is None:
+            stored = revision_to_start(session, row)
+            if reference is None and (row.kind == Kind.DEPLOY or stored is not None):
+                return (stored.image_id if stored is not None else row.image) or ""
+            if stored is not None:
+                warnings += self._stored_image(session, id, stored, used)
+                used = None
+            elif reference is not None and used is None:
                 text = f"{reference} is not on this host yet; it will be pulled, and is assumed to differ"
                 warnings.append({"code": "image_not_here", "message": text})
                 used = _placeholder_image(reference, current)
@@ -96,6 +102,22 @@ class DryRun:
         while isinstance(result := await self._store.run_and_roll_back(apply), str):
             reference, image = result, await self._engine.find_image(result)
         return result
+
+    def _stored_image(self, session: Session, id: int, revision: Revision, image: ImageInfo | None) -> list[dict[str, str]]:
+        """Apply what the deployment of a stored revision finds of its image, and return further warnings.
+
+        `image` is None if the engine has lost it. The deployment is refused if no registry is known to have it.
+        """
+        if image is not None:
+            self._activator.warn_of_image(session, id, image, revision)
+        elif revision.image_digest is None:
+            self._activator.refuse(session, id, Failed(IMAGE_GONE, unpullable(revision)))
+        else:
+            text = (
+                f"{revision.image} (revision {revision.number}) is not on this host; it is pulled as {revision.image_digest}"
+            )
+            return [{"code": "image_not_here", "message": text}]
+        return []
 
 
 def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]]:

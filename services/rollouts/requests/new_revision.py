@@ -48,6 +48,8 @@ def set_revision(
         and current.image_id == image.id
     )
     if current is not None and same:
+        current.image_digest = current.image_digest or image.digest
+        session.add(current)
         deployment.revision = current.number
         return None
     port, check = resolved.port, resolved.healthcheck
@@ -60,6 +62,7 @@ def set_revision(
         effective=validated.effective,
         image=validated.spec.image or "",
         image_id=image.id,
+        image_digest=image.digest,
         port=port,
         hash=instance_hash(image.id, port, check, validated.spec),
         healthcheck={**check.model_dump(mode="json"), "any_below_500": check.any_below_500},

@@ -204,7 +204,8 @@ class StateWriter:
 
     def _finish_rollback(self, session: Session, service: Service, deployment: Deployment) -> None:
         first = deployment.from_revision is None
-        back = "nothing is left running" if first else f"revision {deployment.from_revision} serves again"
+        state = "serves again" if deployment.from_replicas else "is current again, with 0 instances"
+        back = "nothing is left running" if first else f"revision {deployment.from_revision} {state}"
         message = f"{deployment.message}; {back}"
         if deployment.reason == "user":
             self.transition(session, deployment, Status.ABORTED, message)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.engine.port import EngineError
-from tests.support.app_fixture import READY, AppFixture
+from tests.support.app_fixture import READY, AppFixture, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -59,3 +59,85 @@ def test_mount_above_a_volume_of_the_image_does_not_cover_it(fixture: AppFixture
     fixture.engine.add_image("db:1", volumes=("/var/lib/data",))
     deployed = fixture.deploy("db", "db:1", volumes=["all:/var/lib"]).json()
     assert "volume_not_kept" in codes(deployed)
+
+
+def lose(fixture: AppFixture, revision: int) -> str:
+    """Let the engine lose the image of a revision of the service, and return its digest in the registry."""
+    image = fixture.engine.images[f"web:{revision}"]
+    fixture.engine.lose_image(image.id)
+    return image.digest or ""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("rollback", {}), ("restart", {}), ("scale", {"replicas": 2})], ids=["rollback", "restart", "scale"]
+)
+def test_image_that_the_engine_lost_is_pulled_again_by_its_digest(
+    fixture: AppFixture, path: str, body: dict[str, Any]
+) -> None:
+    fixture.deploy()
+    fixture.deploy(image="web:2")
+    digest = lose(fixture, 1 if path == "rollback" else 2)
+    preview = fixture.client.post(f"/services/web/{path}?dry_run=true", json=body).json()
+    assert codes(preview) == ["image_not_here"] and digest in preview["warnings"][0]["message"]
+    assert preview["steps"] and fixture.engine.pulls[-1][0] != digest
+    done = fixture.client.post(f"/services/web/{path}?wait=20", json=body)
+    assert done.json()["status"] == "succeeded", done.text
+    assert fixture.engine.pulls[-1] == (digest, None), "with the operator's credentials"
+
+
+def test_replacement_pulls_the_image_again_if_the_engine_lost_it(fixture: AppFixture) -> None:
+    fixture.deploy()
+    digest = lose(fixture, 1)
+    fixture.engine.vanish("web-r1-1")
+    eventually(lambda: "web-r1-2" in fixture.engine.running, "another instance runs")
+    assert fixture.engine.pulls[-1] == (digest, None)
+
+
+@pytest.mark.parametrize("way", ["built here", "refused", "another image"])
+@pytest.mark.parametrize("path", ["rollback", "restart"])
+def test_image_that_is_gone_fails_before_anything_starts_and_the_dry_run_says_so(
+    fixture: AppFixture, way: str, path: str
+) -> None:
+    for number in (1, 2):
+        fixture.engine.add_image(f"web:{number}", pulled=way != "built here")
+        fixture.deploy(image=f"web:{number}", strategy="recreate")
+    digest = lose(fixture, 1 if path == "rollback" else 2)
+    if way == "refused":
+        fixture.engine.fail_next("pull", EngineError("unauthorized: authentication required", reason="image_pull_failed"))
+    elif way == "another image":
+        fixture.engine.registry[digest] = fixture.engine.add_image("web:other")
+    before = fixture.engine.running
+    preview = fixture.client.post(f"/services/web/{path}?dry_run=true").json()
+    if way == "built here":
+        assert codes(preview) == ["image_gone"] and preview["steps"] == []
+    refused = fixture.client.post(f"/services/web/{path}?wait=20")
+    assert refused.status_code == 409
+    deployment = refused.json()["deployment"]
+    assert (deployment["status"], deployment["reason"]) == ("rolled_back", "image_gone")
+    assert ("web:1" if path == "rollback" else "web:2") in deployment["message"]
+    assert {"built here": "docker load", "refused": "authentication required", "another image": "another image there"}[
+        way
+    ] in deployment["message"]
+    assert fixture.engine.running == before
+
+
+def test_scaling_in_needs_no_image(fixture: AppFixture) -> None:
+    fixture.engine.add_image("web:1", pulled=False)
+    fixture.deploy(replicas=2)
+    lose(fixture, 1)
+    assert fixture.client.post("/services/web/scale?wait=20", json={"replicas": 1}).json()["status"] == "succeeded"
+
+
+def test_failed_deployment_of_a_stopped_service_does_not_say_that_it_serves(fixture: AppFixture) -> None:
+    fixture.engine.add_image("web:1", pulled=False)
+    fixture.deploy(replicas=0)
+    lose(fixture, 1)
+    failed = fixture.client.post("/services/web/scale?wait=20", json={"replicas": 2}).json()["deployment"]
+    assert failed["reason"] == "image_gone" and failed["message"].endswith("revision 1 stays, with 0 instances")
+
+
+def test_restart_warns_of_data_that_it_loses(fixture: AppFixture) -> None:
+    fixture.engine.add_image("web:1", volumes=("/data",))
+    fixture.deploy()
+    assert codes(fixture.client.post("/services/web/restart?dry_run=true").json()) == ["volume_not_kept"]
+    assert codes(fixture.client.post("/services/web/restart?wait=20").json()) == ["volume_not_kept"]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from services.clock import Clock
 from services.engine.port import (
+    IMAGE_GONE,
     BuildSpec,
     ContainerView,
     EngineError,
@@ -453,7 +454,7 @@ class FakeEngine:
     def _refuse_start(self, container: Container) -> None:
         spec = container.spec
         if spec.image_id not in {image.id for image in self.images.values()}:
-            raise EngineError(f"No such image: {spec.image_id}")
+            raise EngineError(f"No such image: {spec.image_id}", reason=IMAGE_GONE)
         for network in spec.fields.networks:
             if network not in self.networks:
                 raise EngineError(f"network {network} not found")
