@@ -159,6 +159,7 @@ CREATE TABLE revision ( service VARCHAR NOT NULL,
   next_instance INTEGER NOT NULL,
   deployment INTEGER NOT NULL,
   created_at FLOAT NOT NULL,
+  image_digest VARCHAR,
   CONSTRAINT pk_revision PRIMARY KEY (service, number),
   CONSTRAINT fk_revision_service_service FOREIGN KEY(service) REFERENCES service (name) )
 CREATE TABLE service ( name VARCHAR NOT NULL,
