@@ -270,10 +270,10 @@ async def test_taken_host_port_fails_with_port_taken_and_leaves_nothing(fixture:
     assert [view.instance for view in await fixture.engine.observe()] == ["web-r1-1"]
 
 
-async def test_missing_image_fails_with_engine_error_and_leaves_nothing(fixture: Yard) -> None:
+async def test_missing_image_fails_with_image_gone_and_leaves_nothing(fixture: Yard) -> None:
     with pytest.raises(EngineError, match="No such image") as refused:
         await fixture.engine.start(fixture.spec("web-r1-1", image_id="sha256:" + 64 * "0"))
-    assert (refused.value.reason, refused.value.transient) == ("engine_error", False)
+    assert (refused.value.reason, refused.value.transient) == ("image_gone", False)
     assert await fixture.engine.observe() == []
 
 
