@@ -66,6 +66,7 @@ SPEC: dict[str, Any] = {
 SERVICE: dict[str, Any] = {
     "name": "web",
     "status": "serving",
+    "state": "serving",
     "url": "http://shop.example.org:8080/",
     "internal_url": "http://10.203.0.1:20001",
     "image": "web:1.5",

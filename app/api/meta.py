@@ -80,6 +80,7 @@ async def metrics(request: Request, _reader: Reader) -> Response:
     sluice = app_context(request)
     readings = Readings(
         in_flight=sluice.runtime_status.in_flight_by_service(),
+        crash_looping=sluice.runtime_status.crash_looping(),
         not_ready=sluice.readiness.not_ready(),
         reconciles=sluice.controller.reconciles,
         run=sluice.store.run,

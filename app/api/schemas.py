@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from services.rollouts.state.operational_state import OperationalState
 from services.rollouts.state.status import Kind, Status
 
 InstanceStatus = Literal[
@@ -198,6 +199,7 @@ class LastDeployment(BaseModel):
 class Service(BaseModel):
     name: str
     status: ServiceStatus
+    state: OperationalState
     url: str | None
     internal_url: str | None
     image: str | None

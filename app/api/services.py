@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
-from sqlmodel import Session, col, or_
+from sqlmodel import Session, col, or_, select
 
 from app.api import schemas
 from app.api.context import app_context, request_context, show
@@ -22,6 +22,8 @@ from app.presenters.rollouts import REVISIONS, SERVICES, present_revision, prese
 from app.problems import Problem
 from services.rollouts.requests import commands
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
+from services.rollouts.state.operational_state import OperationalState
+from services.rollouts.state.service_facts import read_states
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -50,11 +52,13 @@ async def services(
     request: Request,
     _reader: Reader,
     removed: Annotated[bool, Query(description="include removed services")] = False,
+    state: Annotated[list[OperationalState] | None, Query(description="only in one of these states; repeatable")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """List services, newest first."""
     presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, float, str)
+    crash_looping = presenter_context.runtime_status.crash_looping()
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
         query = query.where(col(Service.removed).is_(False))
@@ -64,7 +68,11 @@ async def services(
         query = query.where(or_(col(Service.created_at) < at, later))
 
     def page(session: Session) -> dict[str, object]:
-        rows = session.exec(query).all()
+        selected = query
+        if state:
+            states = read_states(session, session.exec(select(Service.name)).all(), crash_looping)
+            selected = query.where(col(Service.name).in_([name for name, each in states.items() if each in state]))
+        rows = session.exec(selected).all()
         more = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
         return {"items": present_services(session, rows[:limit], presenter_context), "next": more}
 

@@ -1,4 +1,4 @@
-"""The first page: all services, the ones that need attention first, and the newest deployments."""
+"""The first page: all services by their states, and the newest deployments."""
 
 from __future__ import annotations
 
@@ -23,16 +23,14 @@ from app.pages.queries import (
     service_rows,
     with_running,
 )
-from app.presenters.rollouts import service_status, serving_counts
-from services.rollouts.state.status import Status
+from services.rollouts.state.operational_state import PROBLEMS, OperationalState, ServiceFacts, service_state
+from services.rollouts.state.service_facts import read_facts
 from services.traffic_metrics.queries import sparklines
 from services.traffic_metrics.repository import ROLLUP_STEP
 
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
-NEEDS_ATTENTION = (Status.PAUSED, Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED)
-"""Statuses of a last deployment that need the attention of a person."""
-_URGENT = ("down", "degraded")
+_ORDER = tuple(OperationalState)
 
 
 @router.get("/")
@@ -52,51 +50,47 @@ async def overview_stream(request: Request, viewer: StreamViewer) -> StreamingRe
 
 
 def _version(sluice: AppContext) -> object:
-    return sluice.event_feed.newest, sluice.readiness.not_ready(), sluice.runtime_status.unknown_containers()
+    status = sluice.runtime_status
+    return sluice.event_feed.newest, sluice.readiness.not_ready(), status.unknown_containers(), status.crash_looping()
 
 
 def _query(session: Session, sluice: AppContext) -> dict[str, Any]:
     minute = newest_sample(session, ROLLUP_STEP)
     lines = sluice.live_views.cache.get("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
     progress = progress_by_service(session)
-    services = [{**each, "lines": lines.get(each["name"])} for each in _services(session, progress)]
+    services = [{**each, "lines": lines.get(each["name"])} for each in _services(session, sluice, progress)]
     return {
         "not_ready": sluice.readiness.not_ready(),
         "unknown": sluice.runtime_status.unknown_containers(),
-        "counts": Counter(each["status"] for each in services),
-        "running": len(progress),
+        "chips": _chips(Counter(each["state"] for each in services)),
         "rows": {f"service-{each['name']}": {"service": each, "spark": spark} for each in services},
         "deployments": newest_deployments(session),
         "service": None,
     }
 
 
-def _services(session: Session, progress: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the documents of all services, sorted by urgency."""
-    rows = service_rows(session)
-    serving, deployed = serving_counts(session, [row.name for row in rows]), last_deployments(session)
-    items = [
-        {**_service(row, serving.get(row.name, 0), deployed.get(row.name)), "progress": progress.get(row.name)}
-        for row in rows
+def _services(session: Session, sluice: AppContext, progress: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the documents of all services, sorted by state and name."""
+    rows, deployed = service_rows(session), last_deployments(session)
+    facts = read_facts(session, [row.name for row in rows], sluice.runtime_status.crash_looping())
+    items = [{**_service(row, facts[row.name], deployed.get(row.name)), "progress": progress.get(row.name)} for row in rows]
+    return sorted(items, key=lambda item: (_ORDER.index(item["state"]), item["name"]))
+
+
+def _service(row: ServiceRow, facts: ServiceFacts, last: dict[str, Any] | None) -> dict[str, Any]:
+    state = service_state(facts)
+    document = {**row._asdict(), "state": state, "serving": facts.serving, "deployment": last, "needs": state in PROBLEMS}
+    return with_running(document)
+
+
+def _chips(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the filters of the list of services: text, states and number of services."""
+    chips = [
+        {"text": "all", "states": (), "count": sum(counts.values())},
+        {"text": "needs attention", "states": PROBLEMS, "count": sum(counts[state] for state in PROBLEMS)},
+        *({"text": state.replace("_", " "), "states": (state,), "count": counts[state]} for state in OperationalState),
     ]
-    return sorted(items, key=_urgency)
-
-
-def _service(row: ServiceRow, serving: int, last: dict[str, Any] | None) -> dict[str, Any]:
-    status = service_status(row.replicas if row.revision is not None else 0, serving)
-    needs_attention = status in _URGENT or (last is not None and last["status"] in NEEDS_ATTENTION)
-    return with_running(
-        {**row._asdict(), "status": status, "serving": serving, "deployment": last, "needs": needs_attention}
-    )
-
-
-def _urgency(service: dict[str, Any]) -> tuple[int, str]:
-    """Return the sort key: services that need attention first, then by name.
-
-    A service that is only being deployed keeps its place.
-    """
-    status = service["status"]
-    return _URGENT.index(status) if status in _URGENT else len(_URGENT) + (not service["needs"]), service["name"]
+    return [chip for chip in chips if chip["count"]]
 
 
 PAGE_SOURCE = PageSource(_query, _version, interval=ROLLUP_STEP / 4)

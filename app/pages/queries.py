@@ -12,6 +12,7 @@ from app.presenters.builds import BUILDS, present_build
 from app.presenters.rollouts import INSTANCES
 from services.builds.manager import UNFINISHED
 from services.clock import rfc3339
+from services.rollouts.state.operational_state import OperationalState
 from services.rollouts.state.status import TERMINAL, Status
 from services.store.readonly import select_readonly
 from services.store.tables import Build, Deployment, Event, Instance, Revision, Service, Token, TrafficSample
@@ -39,7 +40,7 @@ _AUDIT_FILTERS: dict[str, Any] = {
 
 
 NEVER_DEPLOYED = "never deployed"
-"""Status on pages of a service that is `stopped` because no deployment of it has succeeded."""
+"""Word on pages for a service that is `stopped` because no deployment of it has succeeded."""
 
 
 class ServiceRow(NamedTuple):
@@ -74,12 +75,15 @@ def _filtered(query: Any, columns: Mapping[str, Any], filters: Mapping[str, str]
 
 
 def with_running(service: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a service's document for pages, with `running`: its last deployment if that has not ended."""
-    last = service["deployment"]
-    never = service["revision"] is None and service["status"] == "stopped"
+    """Return a service's document for pages.
+
+    It has also `shown_state`, and `running`: its last deployment if that has not ended.
+    """
+    last, state = service["deployment"], service["state"]
+    never = service["revision"] is None and state == OperationalState.STOPPED
     return {
         **service,
-        "status": NEVER_DEPLOYED if never else service["status"],
+        "shown_state": "removed" if service.get("status") == "removed" else NEVER_DEPLOYED if never else state,
         "running": last if last is not None and last["status"] not in TERMINAL else None,
     }
 

@@ -44,8 +44,8 @@ _TONES = {
         "deploying",
         "building",
     ),
-    "warn": ("paused", "degraded", "rolled_back", "aborted"),
-    "bad": ("failed", "rollback_failed", "down", "unhealthy", "DOWN"),
+    "warn": ("paused", "rolled_back", "aborted"),
+    "bad": ("failed", "rollback_failed", "down", "unhealthy", "crash_looping", "deployment_failed", "DOWN"),
 }
 
 

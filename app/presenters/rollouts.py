@@ -13,8 +13,10 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.presenters.waiting import waiting_for
 from services.clock import Clock, SystemClock, rfc3339
 from services.redaction import redacted
+from services.rollouts.state.operational_state import ServiceFacts, service_state
 from services.rollouts.state.routing_config import displayed_revision
 from services.rollouts.state.runtime_status import RuntimeStatus
+from services.rollouts.state.service_facts import read_facts
 from services.rollouts.state.status import ACTIONS, TERMINAL, Status
 from services.store.readonly import select_readonly
 from services.store.tables import Deployment, Event, Instance, Revision, Service
@@ -34,11 +36,6 @@ _PRESENT, _PRESENT_HASH = (
 _NEWEST = select(func.max(Deployment.id)).where(col(Deployment.service).in_(_SERVICES)).group_by(Deployment.service)
 _LAST = select_readonly(Deployment, "id", "service", "kind", "status", "reason", "message").where(
     col(Deployment.id).in_(_NEWEST)
-)
-_SERVING = (
-    select(Instance.service, func.count())
-    .where(col(Instance.service).in_(_SERVICES), Instance.status == "serving", col(Instance.leaving_at).is_(None))
-    .group_by(Instance.service)
 )
 _IS_SHOWN = or_(
     col(Instance.deployment).in_(_IDS),
@@ -96,16 +93,10 @@ def present_service(session: Session, row: Service, presenter_context: Presenter
 
 def present_services(session: Session, rows: Sequence[Service], presenter_context: PresenterContext) -> list[dict[str, Any]]:
     names = [row.name for row in rows]
-    present, serving = _present(session, _PRESENT, names), serving_counts(session, names)
+    present = _present(session, _PRESENT, names)
+    facts = read_facts(session, names, presenter_context.runtime_status.crash_looping())
     last = {row.service: row for row in session.exec(_LAST, params={"services": names})}
-    return [
-        _service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), presenter_context) for row in rows
-    ]
-
-
-def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
-    """Return service → number of its serving instances; a service without any is absent."""
-    return dict(session.exec(_SERVING, params={"services": services}).all())
+    return [_service(row, present.get(row.name), facts[row.name], last.get(row.name), presenter_context) for row in rows]
 
 
 def present_revision(row: Revision, *, present: int | None) -> dict[str, Any]:
@@ -260,13 +251,18 @@ def _instance(row: Instance, present: Revision | None, presenter_context: Presen
 
 
 def _service(
-    row: Service, revision: Revision | None, serving: int, last: Deployment | None, presenter_context: PresenterContext
+    row: Service,
+    revision: Revision | None,
+    facts: ServiceFacts,
+    last: Deployment | None,
+    presenter_context: PresenterContext,
 ) -> dict[str, Any]:
     spec = revision.spec if revision is not None else {}
     routed = revision is not None and revision.port is not None and not row.removed
     return {
         "name": row.name,
-        "status": "removed" if row.removed else service_status(row.replicas if revision is not None else 0, serving),
+        "status": "removed" if row.removed else service_status(facts.desired, facts.serving),
+        "state": service_state(facts),
         "url": _url(revision.effective, presenter_context) if revision is not None and routed else None,
         "internal_url": f"http://{presenter_context.bridge}:{row.internal_port}"
         if presenter_context.bridge and routed
@@ -275,7 +271,7 @@ def _service(
         "revision": row.revision,
         "profile": revision.profile if revision is not None else None,
         "replicas": row.replicas,
-        "serving": serving,
+        "serving": facts.serving,
         "deployment": _last(last) if last is not None else None,
         "warnings": [*presenter_context.runtime_status.warnings(row.name), *_standing_warnings(revision)],
         "spec": redacted(spec),
@@ -291,13 +287,13 @@ def _standing_warnings(revision: Revision | None) -> list[dict[str, str]]:
     return [{"code": "no_healthcheck", "message": text}]
 
 
-def service_status(wanted: int, serving: int) -> str:
+def service_status(desired: int, serving: int) -> str:
     """Return the status of a service that was not removed.
 
     The status is `stopped` if no instances are desired: the service was scaled to 0 or never deployed.
     """
-    if serving >= wanted:
-        return "serving" if wanted or serving else "stopped"
+    if serving >= desired:
+        return "serving" if desired or serving else "stopped"
     return "degraded" if serving else "down"
 
 

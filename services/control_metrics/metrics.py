@@ -36,10 +36,12 @@ API_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600)
 class Readings:
     """Values that are in memory only, taken for one scrape.
 
-    `in_flight` maps services to requests. `traffic` is `totals` of the traffic sampler.
+    `in_flight` maps services to requests. `crash_looping` has the services with that warning. `traffic` is `totals` of
+    the traffic sampler.
     """
 
     in_flight: Mapping[str, int]
+    crash_looping: frozenset[str]
     not_ready: Mapping[str, str]
     reconciles: int
     run: int
@@ -75,7 +77,7 @@ class Metrics:
 
     def render(self, session: Session, readings: Readings) -> bytes:
         """Return the current text of /metrics."""
-        services, deployments = read_services(session), self._deployments.count(session)
+        services, deployments = read_services(session, readings.crash_looping), self._deployments.count(session)
         names = {service.name for service in services}
         families = [
             *self.registry.collect(),

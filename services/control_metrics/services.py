@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlmodel import Session, col, func, select
 
+from services.rollouts.state.operational_state import OperationalState, ServiceFacts, service_state
+from services.rollouts.state.service_facts import read_facts
 from services.store.tables import Instance, Service
 
 EXISTING_STATUSES = ("creating", "starting", "ready", "serving", "unhealthy", "draining", "stopping")
 """Statuses of instances that exist; stopped and failed ones are history. `sluice_instances` has a sample for each."""
 _IS_OF_SERVICE = col(Instance.service).in_(select(Service.name).where(col(Service.removed).is_(False)))
-_SERVICES = select(Service.name, Service.replicas, Service.revision).where(col(Service.removed).is_(False))
+_SERVICES = select(Service.name).where(col(Service.removed).is_(False))
 _INSTANCES = (
-    select(Instance.service, Instance.status, func.count(), func.count(col(Instance.leaving_at)))
+    select(Instance.service, Instance.status, func.count())
     .where(_IS_OF_SERVICE, col(Instance.status).in_(EXISTING_STATUSES))
     .group_by(col(Instance.service), col(Instance.status))
 )
@@ -36,27 +38,19 @@ class ServiceReading:
     """
 
     name: str
-    desired: int
-    serving: int
+    facts: ServiceFacts
     instances: Mapping[str, int]
     restarts: int
 
 
-def read_services(session: Session) -> list[ServiceReading]:
-    """Read every service that is not removed, by name."""
+def read_services(session: Session, crash_looping: Container[str]) -> list[ServiceReading]:
+    """Read every service that is not removed, by name; `crash_looping` has services with that warning."""
     instances: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    serving: Counter[str] = Counter()
-    for service, status, number, leaving in session.exec(_INSTANCES):
+    for service, status, number in session.exec(_INSTANCES):
         instances[service][status] = number
-        if status == "serving":
-            serving[service] = number - leaving
     restarts = dict(session.exec(_RESTARTS).all())
-    return [
-        ServiceReading(
-            name, replicas if revision is not None else 0, serving[name], instances[name], int(restarts.get(name, 0))
-        )
-        for name, replicas, revision in sorted(session.exec(_SERVICES))
-    ]
+    facts = read_facts(session, session.exec(_SERVICES).all(), crash_looping)
+    return [ServiceReading(name, facts[name], instances[name], int(restarts.get(name, 0))) for name in sorted(facts)]
 
 
 def service_families(services: Sequence[ServiceReading], in_flight: Mapping[str, int]) -> Iterator[Metric]:
@@ -65,12 +59,12 @@ def service_families(services: Sequence[ServiceReading], in_flight: Mapping[str,
     yield _gauge(
         "sluice_service_replicas_desired",
         "Instances that the current revision should have; 0 before the first revision.",
-        ((service.name, service.desired) for service in services),
+        ((service.name, service.facts.desired) for service in services),
     )
     yield _gauge(
         "sluice_service_replicas_serving",
         "Instances that serve and do not drain.",
-        ((service.name, service.serving) for service in services),
+        ((service.name, service.facts.serving) for service in services),
     )
     yield _gauge(
         "sluice_requests_in_flight",
@@ -89,6 +83,18 @@ def service_families(services: Sequence[ServiceReading], in_flight: Mapping[str,
         restarts.add_metric([service.name], service.restarts)
     yield instances
     yield restarts
+    yield _states(services)
+
+
+def _states(services: Sequence[ServiceReading]) -> Metric:
+    family = GaugeMetricFamily(
+        "sluice_service_state", "Whether a service is in a state (1) or not (0).", labels=["service", "state"]
+    )
+    for service in services:
+        present = service_state(service.facts)
+        for state in OperationalState:
+            family.add_metric([service.name, state], state == present)
+    return family
 
 
 def _gauge(name: str, text: str, values: Iterable[tuple[str, int]]) -> Metric:

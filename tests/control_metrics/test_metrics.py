@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from services.control_metrics.metrics import Metrics, Readings
+from services.rollouts.state.operational_state import OperationalState
 from services.routing.traffic_counts import CountKey
 from services.store.tables import Deployment, Instance, Service
 from tests.support.dashboard_fixture import DashboardFixture
@@ -25,7 +26,17 @@ def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
 
 
 def text(fixture: DashboardFixture, metrics: Metrics | None = None, **readings: Any) -> str:
-    taken = Readings(**{"in_flight": {}, "not_ready": {}, "reconciles": 7, "run": 1, "traffic": {}, **readings})
+    taken = Readings(
+        **{
+            "in_flight": {},
+            "crash_looping": frozenset(),
+            "not_ready": {},
+            "reconciles": 7,
+            "run": 1,
+            "traffic": {},
+            **readings,
+        }
+    )
     with fixture.sluice.store.read_session() as session:
         return (metrics or fixture.sluice.metrics).render(session, taken).decode()
 
@@ -70,6 +81,21 @@ def test_a_service_without_a_revision_desires_no_replicas(fixture: DashboardFixt
     fixture.service("web", 3)
     fixture.change(Service, "web", revision=None)
     assert scrape(fixture).value("sluice_service_replicas_desired", service="web") == 0
+
+
+def test_a_service_has_a_sample_of_each_state_and_one_of_them_is_1(fixture: DashboardFixture) -> None:
+    fixture.service("web", 3)
+    fixture.service("api", 1)
+    fixture.change(Instance, "web-r1-3", status="unhealthy")
+
+    def states(service: str, **readings: Any) -> dict[str, float | None]:
+        samples = scrape(fixture, **readings)
+        return {state: samples.value("sluice_service_state", service=service, state=state) for state in OperationalState}
+
+    none = dict.fromkeys(OperationalState, 0.0)
+    assert states("web") == {**none, "unhealthy": 1}
+    assert states("api") == {**none, "serving": 1}
+    assert states("api", crash_looping=frozenset({"api"})) == {**none, "crash_looping": 1}
 
 
 def test_restarts_include_those_of_instances_that_exist_no_longer(fixture: DashboardFixture) -> None:
@@ -152,13 +178,13 @@ def test_an_ended_deployment_is_read_from_the_store_once(fixture: DashboardFixtu
     fixture.service("web", 3)
     last = ended(fixture, "succeeded", 3)
     scrape(fixture)
-    assert [parameters for statement, parameters in statements(fixture) if "FROM deployment" in statement] == [(last,)]
+    assert [parameters for statement, parameters in statements(fixture) if "finished_at" in statement] == [(last,)]
 
 
 def test_a_scrape_reads_instances_through_indices_and_not_the_whole_history(fixture: DashboardFixture) -> None:
     fixture.service("web", 3)
     queries = [each for each in statements(fixture) if "FROM instance" in each[0]]
-    assert len(queries) == 2
+    assert len(queries) == 3
     with fixture.sluice.store.read_session() as session:
         connection = session.connection()
         for statement, parameters in queries:

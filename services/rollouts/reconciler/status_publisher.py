@@ -12,14 +12,9 @@ from services.rollouts.reconciler.result import ReconcileResult
 from services.rollouts.reconciler.service_state import ServiceState
 from services.rollouts.reconciler.stop_limit import StopLimit
 from services.rollouts.state.instance_health import failed_check
-from services.rollouts.state.runtime_status import InstanceStop, RuntimeStatus
+from services.rollouts.state.runtime_status import CRASH_LOOPING, InstanceStop, RuntimeStatus
 from services.routing.port import EndpointState
 from services.store.events import ChangeNotifier
-
-CRASH_LOOPING = {
-    "code": "crash_looping",
-    "message": "crash looping: instances keep exiting; they are restarted or replaced with increasing delays",
-}
 
 
 class StatusPublisher:
@@ -59,8 +54,8 @@ class StatusPublisher:
             state.router_errors.clear(PUBLICATION)
         state.record_crashes(result.crashes, now)
         crash_looping = [CRASH_LOOPING] if state.is_crash_looping(now) else []
-        self._runtime_status.set_warnings(name, [*crash_looping, *status.warnings])
-        if status.changed:
+        warnings_changed = self._runtime_status.set_warnings(name, [*crash_looping, *status.warnings])
+        if status.changed or warnings_changed:
             self._notifier.notify()
 
     def enqueue_blocked(self, name: str, *, blocked: bool, idle: bool) -> None:

@@ -8,6 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+CRASH_LOOPING = {
+    "code": "crash_looping",
+    "message": "crash looping: instances keep exiting; they are restarted or replaced with increasing delays",
+}
+
 
 @dataclass(frozen=True)
 class InstanceStop:
@@ -59,12 +64,14 @@ class RuntimeStatus:
         self._in_flight.pop(instance, None)
         self._probes.pop(instance, None)
 
-    def set_warnings(self, service: str, warnings: list[dict[str, str]]) -> None:
-        """Replace the warnings of a service: `code` and `message` of each."""
+    def set_warnings(self, service: str, warnings: list[dict[str, str]]) -> bool:
+        """Replace the warnings of a service: `code` and `message` of each. Return whether they changed."""
+        changed = self.warnings(service) != warnings
         if warnings:
             self._warnings[service] = warnings
         else:
             self._warnings.pop(service, None)
+        return changed
 
     def set_unknown_containers(self, instances: Iterable[str]) -> None:
         """Store the instances whose containers have Sluice's labels but are unknown to the store.
@@ -96,6 +103,11 @@ class RuntimeStatus:
 
     def warnings(self, service: str) -> list[dict[str, str]]:
         return self._warnings.get(service, [])
+
+    def crash_looping(self) -> frozenset[str]:
+        """Return the services that have the warning CRASH_LOOPING."""
+        by_service = self._warnings.copy()
+        return frozenset(name for name, warnings in by_service.items() if CRASH_LOOPING in warnings)
 
     def unknown_containers(self) -> list[str]:
         return list(self._unknown_containers)

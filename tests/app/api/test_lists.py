@@ -11,7 +11,8 @@ from sqlalchemy import event
 from sqlmodel import select
 
 from app.presenters.rollouts import PresenterContext, present_deployments, present_instances, present_services
-from services.rollouts.state.runtime_status import RuntimeStatus
+from services.rollouts.state.operational_state import OperationalState
+from services.rollouts.state.runtime_status import CRASH_LOOPING, RuntimeStatus
 from services.store.database import Store
 from services.store.tables import Deployment, Instance, Revision, Service
 from tests.support.app_fixture import AppFixture, build, eventually, living
@@ -59,12 +60,12 @@ def _rows(name: str, number: int) -> list[Any]:
     ]  # fmt: skip
 
 
-def walk(fixture: AppFixture, path: str, key: str, limit: int) -> list[Any]:
+def walk(fixture: AppFixture, path: str, key: str, limit: int, **filters: Any) -> list[Any]:
     """Return the value of `key` of every item, page by page."""
     found: list[Any] = []
     cursor = None
     while True:
-        parameters = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
+        parameters = {"limit": str(limit), **filters} | ({"cursor": cursor} if cursor else {})
         page = fixture.client.get(path, params=parameters).json()
         assert len(page["items"]) <= limit
         found += [item[key] for item in page["items"]]
@@ -124,6 +125,37 @@ def test_services_list_shows_status_urls_and_deployment(fixture: AppFixture) -> 
     assert items["s002"]["deployment"]["id"] == 3
 
 
+def test_services_list_is_filtered_by_states_on_every_page(fixture: AppFixture) -> None:
+    states = {
+        item["name"]: item["state"] for item in fixture.client.get("/services", params={"limit": "200"}).json()["items"]
+    }
+    assert [states[f"s00{n}"] for n in range(8)] == [
+        "serving", "unhealthy", "unhealthy", "down", "serving", "unhealthy", "unhealthy", "down",
+    ]  # fmt: skip
+    assert fixture.count("/services", state="deploying", limit="200") == 0
+    assert walk(fixture, "/services", "name", 7, state=["down"]) == [f"s{n:03}" for n in range(199, 0, -4)]
+    both = walk(fixture, "/services", "name", 7, state=["down", "serving"])
+    assert both == [name for name in sorted(states, reverse=True) if states[name] in ("down", "serving")]
+    assert len(both) == 100
+
+
+def test_crash_looping_services_are_found_by_their_state(fixture: AppFixture) -> None:
+    fixture.sluice.runtime_status.set_warnings("s000", [CRASH_LOOPING])
+    assert walk(fixture, "/services", "name", 7, state=["crash_looping"]) == ["s000"]
+    assert fixture.client.get("/services/s000").json()["state"] == "crash_looping"
+    fixture.sluice.runtime_status.set_warnings("s000", [])
+    assert fixture.client.get("/services/s000").json()["state"] == "serving"
+
+
+def test_services_list_refuses_an_unknown_state(fixture: AppFixture) -> None:
+    answer = fixture.client.get("/services", params={"state": ["down", "degraded"]})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"].startswith("state")
+    for state in OperationalState:
+        assert f"'{state}'" in error["message"]
+
+
 def test_since_parameter_is_a_time_a_number_or_a_duration(fixture: AppFixture) -> None:
     for since in ("1m", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5+02:00", "1700000000.5", "0"):
         assert fixture.count("/audit", since=since) == 1, since
@@ -150,4 +182,4 @@ def test_long_list_needs_only_a_few_queries(fixture: AppFixture, table: type[Any
         rows = session.exec(select(table).limit(200)).all()
         assert len(views(session, rows, PresenterContext(RuntimeStatus(), "gateway.test:80"))) == 200
     mine.close()
-    assert len([text for text in asked if text.startswith("SELECT")]) <= 4, asked
+    assert len([text for text in asked if text.startswith("SELECT")]) <= 6, asked
