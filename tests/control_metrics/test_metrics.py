@@ -90,9 +90,11 @@ def test_a_service_has_a_sample_of_each_state_and_one_of_them_is_1(fixture: Dash
 
     def states(service: str, **readings: Any) -> dict[str, float | None]:
         samples = scrape(fixture, **readings)
-        return {state: samples.value("sluice_service_state", service=service, state=state) for state in OperationalState}
+        return {
+            str(state): samples.value("sluice_service_state", service=service, state=state) for state in OperationalState
+        }
 
-    none = dict.fromkeys(OperationalState, 0.0)
+    none: dict[str, float | None] = dict.fromkeys(map(str, OperationalState), 0.0)
     assert states("web") == {**none, "unhealthy": 1}
     assert states("api") == {**none, "serving": 1}
     assert states("api", crash_looping=frozenset({"api"})) == {**none, "crash_looping": 1}
