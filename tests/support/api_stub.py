@@ -98,7 +98,7 @@ class Stub:
 
     def service(self, name: str) -> Document:
         return {
-            "name": name, "status": "serving", "url": f"http://127.0.0.1:8080/{name}", "internal_url": "http://10.203.0.1:20000",
+            "name": name, "status": "serving", "state": "serving", "url": f"http://127.0.0.1:8080/{name}", "internal_url": "http://10.203.0.1:20000",
             "spec": {"image": "web:1.5"}, "revision": 4, "profile": None, "replicas": 2, "serving": 2, "deployment": None,
             "warnings": [],
         }  # fmt: skip

@@ -19,6 +19,8 @@ from app.cli.output.messages import GONE, Document, ago, took
 from app.cli.output.tables import deployment_table, instances_table, part, service_table, services_table
 
 _PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
+PROBLEMS = ("down", "unhealthy", "crash_looping", "paused", "deployment_failed")
+"""States of services that need attention (docs/api.md)."""
 _MOST_GONE = 200
 """Maximum number of ended instances that --all shows for each of their statuses."""
 
@@ -28,29 +30,38 @@ async def ps(
     context: CommandContext,
     service: MaybeService = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="Include removed instances and services.")] = False,
+    problems: Annotated[bool, typer.Option("--problems", help="Only services that need attention.")] = False,
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Update on every change, until Ctrl-C.")] = False,
 ) -> None:
     """List services and their instances."""
+    load = partial(_running, context, service, every, problems)
     if watching:
-        await watch(context, partial(_running, context, service, every))
-    document, text = await _running(context, service, every)
+        await watch(context, load)
+    document, text = await load()
     context.out.result(document, text, "\n".join(instance["id"] for instance in document["instances"]))
-    if not document["services"]:
+    if not document["services"] and problems:
+        context.out.say("No service needs attention.")
+    elif not document["services"]:
         context.out.say("No services. Create one with `sluice deploy NAME --image IMAGE`.")
 
 
-async def _running(context: CommandContext, service: str | None, every: bool) -> tuple[Document, str]:
+async def _running(context: CommandContext, service: str | None, every: bool, problems: bool) -> tuple[Document, str]:
     """Return services and instances as a document, and the same as two tables."""
     if service:
-        services = [await context.client.get(f"/services/{service}")]
+        found = await context.client.get(f"/services/{service}")
+        services = [found] if not problems or found["state"] in PROBLEMS else []
     else:
-        services = await context.client.get_all("/services", removed=every or None)
+        states = list(PROBLEMS) if problems else None
+        services = await context.client.get_all("/services", removed=every or None, state=states)
     instances = await context.client.get_all("/instances", service=service)
     if every:
         known = {instance["id"] for instance in instances}
         for state in GONE:
             gone = await context.client.get_all("/instances", most=_MOST_GONE, service=service, status=state)
             instances += [instance for instance in gone if instance["id"] not in known]
+    if problems:
+        names = {item["name"] for item in services}
+        instances = [instance for instance in instances if instance["service"] in names]
     services.sort(key=lambda item: str(item["name"]))
     instances.sort(key=lambda item: (item["service"], item.get("revision") or 0, item.get("slot") or 0))
     text = f"{services_table(services)}\n\n{instances_table(instances)}".rstrip() if services else ""

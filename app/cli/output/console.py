@@ -17,8 +17,9 @@ from services.printable import clean
 
 _COLOURS = {
     "serving": "green", "succeeded": "green", "ready": "cyan", "starting": "cyan", "creating": "cyan", "progressing": "cyan",
-    "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
+    "draining": "yellow", "stopping": "yellow", "paused": "yellow", "rolling_back": "yellow", "deploying": "cyan",
     "failed": "red", "down": "red", "unhealthy": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
+    "crash_looping": "red", "deployment_failed": "red",
 }  # fmt: skip
 _NARROWEST = 10
 

@@ -12,7 +12,7 @@ TAIL_LINES = 50
 
 def services_table(services: list[Document]) -> str:
     """Format services, one row each."""
-    titles = ("SERVICE", "STATUS", "SERVING", "REV", "IMAGE", "PROFILE", "URL")
+    titles = ("SERVICE", "STATE", "SERVING", "REV", "IMAGE", "PROFILE", "URL")
     return columns(titles, [_service_row(service) for service in services])
 
 
@@ -30,6 +30,7 @@ def service_table(service: Document, newest: Document | None) -> str:
     facts = [
         ("service", service["name"]),
         ("status", service["status"]),
+        ("state", service.get("state")),
         ("serving", f"{service.get('serving', 0)} of {service.get('replicas', 0)}"),
         ("revision", service.get("revision")),
         ("profile", service.get("profile")),
@@ -76,13 +77,17 @@ def _service_row(service: Document) -> list[Any]:
     url = service.get("url") or service.get("internal_url")
     return [
         service["name"],
-        service["status"],
+        _state(service),
         serving,
         service.get("revision"),
         _image(service),
         service.get("profile"),
         url,
     ]
+
+
+def _state(service: Document) -> Any:
+    return "removed" if service["status"] == "removed" else service.get("state")
 
 
 def _image(service: Document) -> Any:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.commands.status import PROBLEMS
 from services.infrastructure.doctor_findings import wrong
+from services.rollouts.state import operational_state
+from services.rollouts.state.runtime_status import CRASH_LOOPING
 from tests.support.cli_fixture import DEPLOY, CliFixture
 from tests.support.fakes.containers import Behaviour
 
@@ -49,6 +52,32 @@ def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: C
     assert removed.exit_code == 0, removed.output
     assert fixture.sluice("ps").stdout == ""
     assert fixture.engine.running == []
+
+
+def test_ps_shows_states_and_selects_the_services_with_problems(fixture: CliFixture) -> None:
+    assert "No service needs attention." in fixture.sluice("ps", "--problems").stderr
+    assert fixture.sluice(*DEPLOY).exit_code == 0
+    assert fixture.sluice("deploy", "api", "--image", "web:broken", "--set", "healthcheck.disable=true").exit_code == 1
+    services, instances = fixture.sluice("ps").stdout.split("\n\n")
+    assert [line.split()[:2] for line in services.splitlines()] == [
+        ["SERVICE", "STATE"], ["api", "deployment_failed"], ["web", "serving"],
+    ]  # fmt: skip
+    assert "web-r1-1" in instances
+    problems = json.loads(fixture.sluice("ps", "--problems", "--json").stdout)
+    assert [(item["name"], item["state"]) for item in problems["services"]] == [("api", "deployment_failed")]
+    assert problems["instances"] == []
+    assert [item["name"] for item in json.loads(fixture.sluice("ps", "api", "--problems", "--json").stdout)["services"]] == [
+        "api"
+    ]
+    assert fixture.sluice("ps", "web", "--problems").stdout == ""
+    fixture.app.state.sluice.runtime_status.set_warnings("web", [CRASH_LOOPING])
+    problems = json.loads(fixture.sluice("ps", "--problems", "--json").stdout)
+    assert {item["name"]: item["state"] for item in problems["services"]}["web"] == "crash_looping"
+    assert [item["id"] for item in problems["instances"]] == ["web-r1-1", "web-r1-2"]
+
+
+def test_problems_of_ps_are_those_of_sluice() -> None:
+    assert tuple(operational_state.PROBLEMS) == PROBLEMS
 
 
 def test_service_logs_are_followed_through_a_deployment(fixture: CliFixture) -> None:
