@@ -38,7 +38,10 @@ _UNFINISHED = select(Deployment.service, Deployment.status).where(col(Deployment
 
 
 def read_facts(session: Session, names: Sequence[str], crash_looping: Container[str]) -> dict[str, ServiceFacts]:
-    """Return service → its facts, for those of `names` that exist; `crash_looping` has services with that warning."""
+    """Return service → its facts, for those of `names` that exist.
+
+    `crash_looping` has the services with that warning.
+    """
     params = {"names": names}
     counts = {(service, status): number for service, status, number in session.exec(_INSTANCES, params=params)}
     unfinished: defaultdict[str, set[str]] = defaultdict(set)
