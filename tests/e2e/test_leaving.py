@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import re
 
 import pytest
 import websockets
@@ -14,15 +14,17 @@ from tests.support.service_fixture import Json, ServiceFixture, unharmed
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_instance_that_ignores_sigterm_is_killed_after_its_grace_period(fixture: ServiceFixture) -> None:
-    await fixture.deploy(fixture.spec(environment={"HELLO_IGNORE_SIGTERM": "1"}, stop_grace_period=1))
+async def test_instance_that_ignores_sigterm_is_waited_for_by_name_and_killed(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(environment={"HELLO_IGNORE_SIGTERM": "1"}, stop_grace_period=4))
     async with fixture.load(slow_seconds=0.3):
-        began = time.monotonic()
-        updated = await fixture.update(environment={"HELLO_IGNORE_SIGTERM": None})
-        assert time.monotonic() - began < 15
-    killed = [event for event in await fixture.events(updated) if "stop_grace_period" in event["message"]]
+        begun = await fixture.begin(environment={"HELLO_IGNORE_SIGTERM": None})
+        waiting = await fixture.reaches(begun, lambda row: " to stop: " in row["message"])
+        updated = await fixture.end_of(begun)
+    assert re.search(rf"waiting for {fixture.service}-r1-\d .*to stop: SIGTERM \d s ago, killed at 4 s$", waiting["message"])
+    killed = [event["message"] for event in await fixture.events(updated) if event["type"] == "warning"]
     assert killed
-    assert any("killed" in str(warning) for warning in updated["warnings"])
+    assert all("4 s (stop_grace_period): killed; " in message and "set init: true" in message for message in killed)
+    assert {warning["code"] for warning in updated["warnings"]} == {"stop_grace_period"}
     assert len(await fixture.containers()) == 2
 
 
