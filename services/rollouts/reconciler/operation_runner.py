@@ -21,6 +21,7 @@ from services.rollouts.reconciler.operations import (
     Operation,
     Publish,
     Unpublish,
+    is_routed,
 )
 from services.rollouts.reconciler.ports import Ports
 from services.rollouts.reconciler.service_state import BACKOFF_MAX, ServiceState
@@ -65,7 +66,7 @@ class OperationRunner:
         """Run an operation, then enqueue the service, after a backoff if the operation failed."""
         try:
             await self._perform(service, state, operation)
-            state.operation_succeeded(operation.key)
+            state.operation_succeeded(operation.key, routed=is_routed(operation))
         except (EngineError, RoutingError) as error:
             log.warning("operation failed; retrying", service=service, operation=operation.key, error=str(error))
             if isinstance(error, RoutingError):

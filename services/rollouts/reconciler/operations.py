@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from services.rollouts.planner.steps import Step
+from services.rollouts.planner.steps import Admit, ForceClose, Remove, Step, Stop, Withdraw
 from services.routing.port import RoutedService
 from services.store.tables import Instance, Revision
 
@@ -79,3 +79,14 @@ class FetchLogTail:
 
 
 Operation = Activate | Publish | Unpublish | ExecuteStep | FetchLogTail
+
+
+def is_routed(operation: Operation) -> bool:
+    """Return whether the routers take part in the operation."""
+    match operation:
+        case Publish() | Unpublish():
+            return True
+        case ExecuteStep(step, row):
+            return row.port is not None and isinstance(step, Admit | Withdraw | ForceClose | Stop | Remove)
+        case _:
+            return False

@@ -28,6 +28,10 @@ class RouterErrors:
         """Forget the error of an operation that succeeded, or that is not needed any more."""
         self._failing.pop(key, None)
 
+    def clear_all(self) -> None:
+        """Forget the errors of all operations, because the routers have done one of them."""
+        self._failing.clear()
+
     def retain(self, instances: Collection[str]) -> None:
         """Forget the errors of all instances but these."""
         self._failing = {key: error for key, error in self._failing.items() if key == PUBLICATION or key in instances}

@@ -52,8 +52,12 @@ class ServiceState:
         """Whether no operation is in progress, no notification is pending, and the service is not published."""
         return not self.operations and not self.wake.is_set() and self.published is None
 
-    def operation_succeeded(self, key: str) -> None:
-        self.router_errors.clear(key)
+    def operation_succeeded(self, key: str, *, routed: bool) -> None:
+        """Forget the errors of the operation, or all errors of the routers if they did the operation."""
+        if routed:
+            self.router_errors.clear_all()
+        else:
+            self.router_errors.clear(key)
         self._operation_backoffs.pop(key, None)
 
     def operation_failed(self, key: str) -> float:

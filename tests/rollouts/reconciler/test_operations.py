@@ -35,10 +35,10 @@ def test_operation_that_keeps_failing_is_tried_with_growing_delays(tell: Tell) -
 def test_success_of_another_operation_does_not_reset_the_delays() -> None:
     state = ServiceState()
     first = [state.operation_failed("web-r1-1") for _ in range(3)]
-    state.operation_succeeded("web-r1-2")
+    state.operation_succeeded("web-r1-2", routed=True)
     state.retain(["web-r1-1"], ["web-r1-1"])
     assert [*first, state.operation_failed("web-r1-1")] == [0.2, 0.4, 0.8, 1.6]
-    state.operation_succeeded("web-r1-1")
+    state.operation_succeeded("web-r1-1", routed=True)
     assert state.operation_failed("web-r1-1") == 0.2
     state.retain(["web-r1-1"], [])
     assert state.operation_failed("web-r1-1") == 0.2, "the operation was not needed any more"
