@@ -174,16 +174,17 @@ class EngineEvent:
     """An event about a container of this Sluice, or about the event stream itself.
 
     - `start`, `die`, `destroy`: the container did so.
+    - `disconnect`: the container was disconnected from Sluice's network while it runs.
     - `health`: the result of the container's HEALTHCHECK changed, or the container was paused or unpaused.
     - `reconnected`: the stream was interrupted, so the caller must observe all instances again. It names no instance.
     """
 
-    kind: Literal["start", "die", "destroy", "health", "reconnected"]
+    kind: Literal["start", "die", "destroy", "health", "disconnect", "reconnected"]
     service: str = ""
     instance: str = ""
     container_id: str = ""
     start_id: str = ""
-    """Of `die` events: the start that ended, in the format of `ContainerView.start_id`."""
+    """Of `die` and `disconnect` events: the start that ended, in the format of `ContainerView.start_id`."""
     exit_code: int | None = None
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from services.rollouts.planner.classify import counts_against_surge, is_available, matches
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.progress import FORCE_CLOSE_GRACE
+from services.rollouts.planner.progress import FORCE_CLOSE_GRACE, LOST_DRAIN_TIMEOUT
 from services.rollouts.planner.steps import (
     Admit,
     Create,
@@ -83,6 +83,7 @@ class SimulatedInstance:
     stopping: bool = False
     cut_at: float | None = None
     died: bool = False
+    lost: str = ""
     failure: tuple[str, str] | None = None
     ready_at: float | None = None
     places: dict[int, SimulatedEndpoint] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class SimulatedInstance:
             admitted=any(admitted) if self.leaving_at is not None else everywhere,
             healthy=self.sick_since is None,
             unhealthy_since=self.sick_since if everywhere or not self.routed else None,
+            lost=self.lost if self.container == "running" else "",
             known_to_router=bool(places),
             drained=all(place.drained(now) for place in places),
             in_flight=sum(now < place.busy_until for place in places),
@@ -179,6 +181,13 @@ class SimulatedCluster:
 
     def heal(self, copy: SimulatedInstance) -> None:
         copy.sick_since = None
+
+    def disconnect(self, copy: SimulatedInstance) -> None:
+        """Take its address away; the routers learn of it immediately."""
+        if copy.container == "running":
+            copy.lost = "lost its address"
+            for place in copy.places.values():
+                place.admitted = False
 
     def reload(self, seconds: float) -> None:
         """Let the gateway's old worker list everything that it knew, for this many seconds."""
@@ -322,7 +331,8 @@ def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: flo
         if isinstance(step, Admit):
             assert observed.ready_at is not None and now >= observed.ready_at + target.min_ready, f"{step} of {observed}"
         if isinstance(step, ForceClose):
-            assert now >= (observed.draining_since or 0) + target.drain_timeout, f"{step} before drain_timeout"
+            due = LOST_DRAIN_TIMEOUT if observed.lost else target.drain_timeout
+            assert now >= (observed.draining_since or 0) + due, f"{step} before drain_timeout"
         if isinstance(step, Remove):
             assert observed.container != "running", f"{step} of {observed}"
     _check_floor(target, world, now, made)
@@ -335,7 +345,8 @@ def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: flo
 def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """Assert that a plan by itself never brings available instances below replicas − unavailable.
 
-    It also must not drain all unhealthy ones at the same time.
+    It also must not drain all unhealthy ones at the same time. While nothing serves, it drains one at most, and only if no
+    instance may be created beside it.
     """
     serving = {observed.id for observed in world if is_available(target, observed, now)}
     gone = {step.instance for step in made.steps if isinstance(step, MarkDraining)}
@@ -346,8 +357,9 @@ def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: f
     ]
     sick = [observed for observed in staying if observed.has_served and observed.id not in serving]
     if len(staying) <= target.replicas and target.rolled_back_deployment is None:
-        gone_sick = sum(observed.id in gone for observed in sick)
-        assert not gone_sick or serving, "the sick ones are taken although nothing is healthy"
+        gone_sick = sum(observed.id in gone and not observed.lost for observed in sick)
+        in_place = target.surge == 0 and gone_sick == 1
+        assert not gone_sick or serving or in_place, "the sick ones are taken although nothing is healthy"
         assert gone_sick <= max(target.unavailable, 1), f"{gone_sick} sick ones at once"
 
 

@@ -14,13 +14,13 @@ from docker.errors import APIError
 
 from services.backoff import Backoff
 from services.engine.docker.client import FAILURES, ClientPool
-from services.engine.docker.codec import NAME, SERVICE, nanoseconds, parse_container, parse_instance
+from services.engine.docker.codec import SERVICE, nanoseconds, parse_container, parse_instance
 from services.engine.docker.streams import StreamCancel
 from services.engine.port import ContainerView, EngineEvent
 
 log = structlog.get_logger(__name__)
 
-_EVENT_TYPES = ["start", "die", "destroy", "health_status", "update", "oom", "pause", "unpause"]
+_EVENT_TYPES = ["start", "die", "destroy", "health_status", "update", "oom", "pause", "unpause", "disconnect"]
 _MIN_RECONNECT_DELAY, _MAX_RECONNECT_DELAY = 0.05, 2.0
 _VIEW_TTL = 60.0
 """Seconds after which a view expires even without an event: engines drop events for slow readers."""
@@ -144,7 +144,8 @@ class EventWatcher:
 
     def _one_stream(self, client: docker.APIClient, stop: StreamCancel) -> Generator[EngineEvent]:
         # The engine answers before it has subscribed. `since` covers that gap; repeated events do no harm.
-        filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _EVENT_TYPES}
+        # Events of networks have no labels, so the filter by label is here and not in the engine.
+        filters = {"type": ["container", "network"], "event": _EVENT_TYPES}
         stream = client.events(since=int(time.time()), filters=filters, decode=True)
         stop.set_stream(stream)
         self._cache.connected()
@@ -159,10 +160,12 @@ class EventWatcher:
 
     def _read(self, client: docker.APIClient, message: Mapping[str, Any]) -> EngineEvent | None:
         container_id, attributes = message["Actor"]["ID"], message["Actor"]["Attributes"]
+        if message["Type"] == "network":
+            return self._read_disconnect(client, attributes)
         instance = parse_instance(attributes, self._name)
-        self._cache.invalidate(container_id)
         if instance is None or attributes.get("name") != f"{self._name}-{instance}":
             return None
+        self._cache.invalidate(container_id)
         action = message["Action"].partition(":")[0]
         subject = {"service": attributes[SERVICE], "instance": instance, "container_id": container_id}
         if action == "die":
@@ -175,6 +178,25 @@ class EventWatcher:
         if action == "start":
             return EngineEvent("start", **subject)
         return EngineEvent("health", **subject) if action in ("health_status", "pause", "unpause") else None
+
+    def _read_disconnect(self, client: docker.APIClient, attributes: Mapping[str, Any]) -> EngineEvent | None:
+        """Return the event of a running instance that lost Sluice's network; None for a container that ends."""
+        if attributes.get("name") != self._network:
+            return None
+        self._cache.invalidate(attributes["container"])
+        try:
+            view = parse_container(client.inspect_container(attributes["container"]), self._name, self._network)
+        except APIError:
+            return None
+        if view is None or view.state != "running" or view.restarting:
+            return None
+        return EngineEvent(
+            "disconnect",
+            service=view.service,
+            instance=view.instance,
+            container_id=view.container_id,
+            start_id=view.start_id,
+        )
 
     def _inspect_start(self, client: docker.APIClient, container_id: str, at: int) -> str:
         """Return the start that a death at `at` ended, if the engine still shows it; otherwise empty."""

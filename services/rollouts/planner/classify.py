@@ -59,6 +59,7 @@ def classify(desired: DesiredState, observed: Sequence[ObservedInstance], now: f
     matching.sort(
         key=lambda instance: (
             instance.dead,
+            bool(instance.lost),
             instance.id not in serving,
             instance.deployment == desired.rolled_back_deployment,
             instance.slot,

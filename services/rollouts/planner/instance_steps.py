@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from services.rollouts.planner.classify import Classification, matches
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.progress import FORCE_CLOSE_GRACE
+from services.rollouts.planner.progress import FORCE_CLOSE_GRACE, force_close_at
 from services.rollouts.planner.steps import Admit, ForceClose, Recall, Remove, Step, Stop, Withdraw
 
 
@@ -24,7 +24,7 @@ def drain_and_remove(desired: DesiredState, draining: Iterable[ObservedInstance]
             steps.append(Withdraw(instance.id))
         elif instance.drained or (instance.is_force_closed and now >= (instance.force_closed_at or 0) + FORCE_CLOSE_GRACE):
             steps.append(Stop(instance.id))
-        elif not instance.is_force_closed and now >= instance.drain_started_at + desired.drain_timeout:
+        elif not instance.is_force_closed and now >= force_close_at(desired, instance):
             steps.append(ForceClose(instance.id))
     return steps
 
@@ -34,7 +34,7 @@ def admit_ready(desired: DesiredState, candidates: Iterable[ObservedInstance], n
     return [
         Admit(instance.id)
         for instance in candidates
-        if not (_is_fully_admitted(instance) or instance.dead)
+        if not (_is_fully_admitted(instance) or instance.failed)
         and instance.container == "running"
         and instance.ready_at is not None
         and now >= instance.ready_at + desired.min_ready
@@ -54,7 +54,7 @@ def withdraw_unready(candidates: Iterable[ObservedInstance]) -> list[Step]:
         and instance.admitted
         and instance.ready_at is None
         and instance.container == "running"
-        and not instance.dead
+        and not instance.failed
     ]
 
 
@@ -85,7 +85,7 @@ def _is_recallable(desired: DesiredState, instance: ObservedInstance) -> bool:
         matches(desired, instance)
         and instance.deployment != desired.rolled_back_deployment
         and _is_warm(instance)
-        and not (instance.dead or instance.died or instance.stopping or instance.is_force_closed)
+        and not (instance.failed or instance.died or instance.stopping or instance.is_force_closed)
     )
 
 

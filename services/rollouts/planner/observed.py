@@ -32,6 +32,11 @@ class ObservedInstance:
     unhealthy_since: float | None = None
     unhealthy_reason: str = ""
     """Why the instance is unhealthy, as a clause for people."""
+    lost: str = ""
+    """How the running instance lost its address in Sluice's network, as a clause for people; empty if it has the address.
+
+    Such an instance has failed, because no request can reach it again.
+    """
     known_to_router: bool = False
     """Whether at least one router knows the instance."""
     drained: bool = True
@@ -65,9 +70,14 @@ class ObservedInstance:
         return self.failure is not None or self.container == "exited" or (self.died and self.container == "none")
 
     @property
+    def failed(self) -> bool:
+        """Whether the instance can never serve again, so that it is replaced immediately."""
+        return self.dead or (bool(self.lost) and self.container == "running")
+
+    @property
     def serves(self) -> bool:
         """Whether the instance gets requests, or, for a worker, is ready."""
-        if self.dead or self.draining_since is not None or self.container != "running" or self.unhealthy_since is not None:
+        if self.failed or self.draining_since is not None or self.container != "running" or self.unhealthy_since is not None:
             return False
         return (self.admitted and self.healthy) if self.routed else self.ready_at is not None
 

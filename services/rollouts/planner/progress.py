@@ -17,6 +17,20 @@ Longer than the gateway's keep-alive window.
 """
 
 
+LOST_DRAIN_TIMEOUT = 10.0
+"""Seconds for which an instance that lost its address is drained at most.
+
+The instance answers nothing any more, but the gateway needs about 5 s to notice that and to send GETs to another instance.
+"""
+
+
+def force_close_at(desired: DesiredState, instance: ObservedInstance) -> float:
+    """Return when the requests in flight at a draining instance are ended, in seconds since the epoch."""
+    if instance.lost:
+        return instance.drain_started_at + min(LOST_DRAIN_TIMEOUT, desired.drain_timeout)
+    return instance.drain_started_at + desired.drain_timeout
+
+
 def check_failure(desired: DesiredState, classification: Classification, now: float) -> Failed | None:
     """Return why the deployment cannot succeed, or None while it can.
 
@@ -31,6 +45,8 @@ def check_failure(desired: DesiredState, classification: Classification, now: fl
             return Failed(*instance.failure, instance.id)
         if instance.died or instance.dead:
             return Failed("unhealthy_instance", f"{instance.id} {instance.exit_description or 'exited'}", instance.id)
+        if instance.lost:
+            return Failed("unhealthy_instance", f"{instance.id} {instance.lost}", instance.id)
         if not desired.paused and health_deadline_exceeded(desired, instance, now):
             how = "has been unhealthy for" if instance.has_served else "was not healthy within"
             why = f": {instance.last_probe_error}" if instance.last_probe_error else ""
@@ -61,13 +77,13 @@ def compute_progress(desired: DesiredState, classification: Classification) -> P
     return Progress(
         desired=desired.replicas,
         ready=sum(
-            not instance.dead and (instance.ready_at is not None or instance.id in classification.serving)
+            not instance.failed and (instance.ready_at is not None or instance.id in classification.serving)
             for instance in classification.matching
         ),
         serving=classification.matching_serving,
         old_serving=sum(instance.id in classification.serving for instance in classification.surplus),
         draining=len(classification.draining),
-        failed=sum(instance.dead for instance in classification.matching),
+        failed=sum(instance.failed for instance in classification.matching),
     )
 
 
@@ -102,7 +118,7 @@ def next_deadline(desired: DesiredState, classification: Classification, now: fl
     """Return the next moment when time alone changes the plan, in seconds since the epoch, or None."""
     moments = [desired.backoff_until, _deadline(desired, classification) or now]
     for instance in classification.draining:
-        moments += [instance.drain_not_before, instance.drain_started_at + desired.drain_timeout]
+        moments += [instance.drain_not_before, force_close_at(desired, instance)]
         if instance.force_closed_at is not None:
             moments.append(instance.force_closed_at + FORCE_CLOSE_GRACE)
     for instance in classification.active:

@@ -10,6 +10,7 @@ from services.rollouts.planner.instance_steps import admit_ready, drain_and_remo
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import health_deadline_exceeded
 from services.rollouts.planner.steps import Create, MarkDraining, Start, Step
+from services.rollouts.planner.trial import plan_trial
 
 
 def replace_instances(
@@ -23,11 +24,14 @@ def replace_instances(
 
     The instances in `surplus` and the failed instances begin to drain.
     """
-    retired = {instance.id for instance in [*_failed_to_drain(desired, classification, now), *surplus]}
+    trial = plan_trial(desired, classification, now)
+    failed = _failed_to_drain(desired, classification, now)
+    retired = {instance.id for instance in [*failed, *surplus, *trial.restarted]}
     remaining = [instance for instance in classification.active if instance.id not in retired]
     return [
         *drain_and_remove(desired, classification.draining, now),
         *created,
+        *trial.created,
         *withdraw_unready(remaining),
         *admit_ready(desired, remaining, now),
         *(MarkDraining(id) for id in sorted(retired)),
@@ -75,19 +79,19 @@ def surplus_to_drain(desired: DesiredState, classification: Classification, *, c
 
 
 def _failed_to_drain(desired: DesiredState, classification: Classification, now: float) -> list[ObservedInstance]:
-    """Return the instances to drain because they are dead or have exceeded their health deadline.
+    """Return the instances to drain because they have failed or have exceeded their health deadline.
 
     Of the matching instances that have served and have been unhealthy for too long, only as many are replaced at a time as
-    may be unavailable (at least one), and none while no instance serves.
+    may be unavailable (at least one), and none while no instance serves (`plan_trial` decides about these).
     """
-    dead = [instance for instance in classification.active if instance.dead]
+    failed = [instance for instance in classification.active if instance.failed]
     overdue = [
         instance
         for instance in classification.active
-        if not instance.dead and health_deadline_exceeded(desired, instance, now)
+        if not instance.failed and health_deadline_exceeded(desired, instance, now)
     ]
     never_served = [instance for instance in overdue if not instance.has_served]
     unhealthy = [instance for instance in classification.matching if instance in overdue and instance.has_served]
     being_replaced = desired.replicas - classification.matching_serving - len(unhealthy)
     batch = max(desired.unavailable, 1) - being_replaced if classification.serving else 0
-    return [*dead, *never_served, *unhealthy[: max(batch, 0)]]
+    return [*failed, *never_served, *unhealthy[: max(batch, 0)]]

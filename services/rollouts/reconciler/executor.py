@@ -169,8 +169,12 @@ class Executor:
             closed += await router.force_close(row.service, row.id)
         timeout = revision_spec(operation.revision).drain_timeout
         text = f"{row.id}: {closed} still in flight after drain_timeout ({timeout:g} s): force-closed"
+        if row.status == "failed":
+            text = f"{row.id}: {closed} in flight force-closed, because it cannot answer any more"
         changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
-        await self._record(operation, "draining", text, changes, warning="drain_timeout" if closed else None)
+        await self._record(
+            operation, "draining", text, changes, warning="drain_timeout" if closed and row.status != "failed" else None
+        )
 
     async def _stop(self, operation: ExecuteStep) -> None:
         """Stop the container of a drained instance; no request is lost, even if the process must be killed."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.rollouts.planner.observed import ObservedInstance
+from services.rollouts.planner.progress import health_deadline_exceeded
 from services.rollouts.planner.steps import Admit, Create, MarkDraining, Recall, Start, Step, Stop
 from services.rollouts.reconciler.operations import ExecuteStep
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.state.addresses import SubnetExhausted, allocate_address
 from services.rollouts.state.host_ports import HostPortsExhausted, allocate_host_port
-from services.rollouts.state.instance_health import HEALTHY
+from services.rollouts.state.planner_inputs import desired_state
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import Kind
 from services.rollouts.state.transitions import DIED
@@ -39,7 +41,7 @@ def write_steps(
     `admits` says whether the routers know the service, so that Admit steps may follow.
     """
     rows = {row.id: row for row in tx.snapshot.instances}
-    deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
+    deaths = {instance.id: _failure(instance) for instance in observed if instance.failed}
     by_id = {instance.id: instance for instance in observed}
     operations: list[ExecuteStep] = []
     created: list[str] = []
@@ -60,7 +62,9 @@ def write_steps(
                     _mark_failed(tx, rows[id], deaths[id])
                     crashes.append(rows[id].slot)
                 else:
-                    _mark_draining(tx, rows[id], by_id[id])
+                    overdue = tx.snapshot.deployment is None and _is_overdue(tx, by_id[id])
+                    _mark_draining(tx, rows[id], by_id[id], data=DIED if overdue else {})
+                    crashes += [rows[id].slot] if overdue else []
             case Recall(id):
                 _recall(tx, rows[id])
             case Admit() if not admits:
@@ -108,11 +112,20 @@ def _allocate_instance(tx: ServiceTransaction, slot: int) -> Instance:
     return row
 
 
-def _mark_draining(tx: ServiceTransaction, row: Instance, instance: ObservedInstance) -> None:
+def _failure(instance: ObservedInstance) -> str:
+    return instance.exit_description or "exited" if instance.dead else instance.lost
+
+
+def _is_overdue(tx: ServiceTransaction, instance: ObservedInstance) -> bool:
+    """Return whether an instance goes because it is unhealthy, which counts as a crash."""
+    return health_deadline_exceeded(desired_state(tx.snapshot), instance, tx.writer.clock.now())
+
+
+def _mark_draining(tx: ServiceTransaction, row: Instance, instance: ObservedInstance, data: Mapping[str, Any]) -> None:
     """Mark an instance as draining; the event says why."""
     now = tx.writer.clock.now()
     text = f"{row.id} draining: {_drain_reason(tx, row, instance, now)}"
-    tx.writer.set_instance_status(tx.session, row, "draining", text, tx.deployment_id, {"leaving_at": now})
+    tx.writer.set_instance_status(tx.session, row, "draining", text, tx.deployment_id, {"leaving_at": now}, data=data)
 
 
 def _drain_reason(tx: ServiceTransaction, row: Instance, instance: ObservedInstance, now: float) -> str:
@@ -143,7 +156,7 @@ def _mark_failed(tx: ServiceTransaction, row: Instance, death: str) -> None:
 
 
 def _recall(tx: ServiceTransaction, row: Instance) -> None:
-    changes = {"leaving_at": None, "cut_at": None, **HEALTHY}
+    changes = {"leaving_at": None, "cut_at": None}
     text = f"{row.id} recalled: it matches again"
     tx.writer.set_instance_status(tx.session, row, "ready", text, tx.deployment_id, changes)
 

@@ -53,13 +53,13 @@ class Watcher:
             if event.kind == "reconnected":
                 for service in list(self._services):
                     self._enqueue(service)
-            elif event.kind == "die":
+            elif event.kind in ("die", "disconnect"):
                 tasks.create_task(self._instance_died(event))
             else:
                 self._enqueue(event.service)
 
     async def _instance_died(self, event: EngineEvent) -> None:
-        """Mark an instance whose container died as dead in every router, then enqueue the service.
+        """Mark an instance whose container died or lost its network as dead in every router, then enqueue.
 
         No router may send a request to this start any more. This happens before anything is planned.
         """

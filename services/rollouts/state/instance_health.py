@@ -38,12 +38,14 @@ def unhealthy_instances(
     """Return the instances that should serve and are unhealthy.
 
     These are admitted instances that fail a router's own checks, and instances that were admitted and fail the engine's
-    check or are paused. An instance that is leaving is not judged.
+    check or are paused. An instance that is leaving is not judged again: if it was unhealthy, it is never recalled.
     """
     by_instance = {container.instance: container for container in containers}
     found: dict[str, Unhealthy] = {}
     for row in snapshot.instances:
         if row.leaving_at is not None:
+            if row.unhealthy_since is not None:
+                found[row.id] = Unhealthy(row.unhealthy_since, row.unhealthy_reason or "")
             continue
         states = [states[row.id] for states in endpoint_states if row.port is not None and row.id in states]
         reason = _reason(by_instance.get(row.id), states, snapshot.revision_of(row))
@@ -57,6 +59,15 @@ def failed_check(state: EndpointState) -> str:
     if state.check_status is not None:
         return f"check answered {state.check_status}"
     return f"check failed: {state.check}" if state.check else "check failed"
+
+
+def lost_address(row: Instance, container: ContainerView) -> str:
+    """Return how a running container lost the address of its row, as a clause for people; empty if it has the address."""
+    if container.state != "running" or container.address == row.address:
+        return ""
+    if container.address is None:
+        return f"lost its address {row.address}: its container was disconnected from Sluice's network"
+    return f"lost its address {row.address}: its container has {container.address} in Sluice's network instead"
 
 
 def last_check(container: ContainerView, revision: Revision) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from services.engine.port import ContainerView
 from services.probes import ProbeSnapshot, ProbeTarget
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.state.instance_health import Unhealthy
+from services.rollouts.state.instance_health import Unhealthy, lost_address
 from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec, uses_engine_health
 from services.routing.port import EndpointState
@@ -165,6 +165,7 @@ def _observe_instance(
         healthy=all(state.healthy for state in states),
         unhealthy_since=unhealthy.since if unhealthy is not None else None,
         unhealthy_reason=unhealthy.reason if unhealthy is not None else "",
+        lost=lost_address(row, container) if container is not None else "",
         known_to_router=bool(states),
         drained=all(state.drained for state in states),
         auto_restart=container is None or container.auto_restart,

@@ -10,7 +10,7 @@ from typing import Any
 
 CRASH_LOOPING = {
     "code": "crash_looping",
-    "message": "crash looping: instances keep exiting; they are restarted or replaced with increasing delays",
+    "message": "crash looping: instances keep exiting or failing checks; they restart with increasing delays",
 }
 
 

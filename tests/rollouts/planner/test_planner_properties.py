@@ -53,7 +53,7 @@ POLICIES: list[dict[str, Any]] = [
 KINDS = [
     *["go on"] * 24, *["turn"] * 3, *["turn faultily"] * 6, *["wait"] * 3, "wait long", *["deploy"] * 3, "scale", "scale",
     "restart", "remove", *["abort"] * 3, "pause", *["resume"] * 2, *["die"] * 2, "die and return", "vanish",
-    *["sicken"] * 4, *["heal"] * 2, "reload",
+    *["sicken"] * 4, *["heal"] * 2, "reload", *["disconnect"] * 2,
 ]  # fmt: skip
 operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**24))
 
@@ -226,6 +226,8 @@ class Course:
                 observed.sicken(copy)
             elif kind == "heal":
                 observed.heal(copy)
+            elif kind == "disconnect":
+                observed.disconnect(copy)
         observed.check(self.target)
 
     def settle(self) -> None:
@@ -309,6 +311,7 @@ anything = st.builds(
     admitted=st.booleans(),
     healthy=st.booleans(),
     unhealthy_since=times,
+    lost=st.sampled_from(["", "", "lost its address"]),
     known_to_router=st.booleans(),
     drained=st.booleans(),
     in_flight=st.integers(0, 3),

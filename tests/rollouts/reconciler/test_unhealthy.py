@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
-from services.rollouts.reconciler.watcher import ROUTER_POLL
+import pytest
+
+from services.rollouts.planner.progress import LOST_DRAIN_TIMEOUT
+from services.rollouts.reconciler.watcher import ENGINE_RESYNC, ROUTER_POLL
 from services.store.tables import Event, Instance
 from tests.support.controller_simulation import SERVICE, ControllerSimulation
 from tests.support.controller_stories import Tell, messages, until
 
 PATH_CHECK: dict[str, Any] = {"healthcheck": {"disable": True}, "port": 8000}
 NOTICED = ROUTER_POLL + 0.1
+HUNG = "L7TOUT after 2000 ms"
 
 
 async def served(simulation: ControllerSimulation, replicas: int = 2, **fields: Any) -> None:
@@ -151,5 +156,116 @@ def test_replacement_of_an_unhealthy_instance_names_its_reason(tell: Tell) -> No
         (reported,) = messages(simulation, "instance_draining")
         assert reported.startswith("web-r1-1 draining: unhealthy for 2") and reported.endswith(", check failed: L7STS 503")
         assert statuses(simulation) == ["serving", "serving"]
+
+    tell(story)
+
+
+async def hang(simulation: ControllerSimulation, *instances: str) -> float:
+    """Let instances hang, and return the time."""
+    for id in instances:
+        simulation.gateway.sicken(id, check=HUNG)
+    return simulation.clock.now()
+
+
+async def serving_again(simulation: ControllerSimulation, gone: str) -> float:
+    """Wait until the instance is gone and all others serve, and return the time."""
+    for _ in range(1000):
+        if row_of(simulation, gone).stopped_at is not None and set(statuses(simulation)) == {"serving"}:
+            return simulation.clock.now()
+        await asyncio.sleep(0.1)
+    raise AssertionError(statuses(simulation))
+
+
+def test_hung_only_instance_is_replaced_by_a_trial_beside_it(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, replicas=1, healthcheck={"disable": True, "start_period": 5})
+        began = await hang(simulation, "web-r1-1")
+        await asyncio.sleep(NOTICED)
+        assert statuses(simulation) == ["unhealthy"]
+        assert await serving_again(simulation, "web-r1-1") - began < NOTICED + 5 + 1
+        assert simulation.engine.busiest == 2
+        assert [row.id for row in simulation.rows(Instance) if row.stopped_at is None] == ["web-r1-2"]
+        (reported,) = messages(simulation, "instance_draining")
+        assert reported.startswith("web-r1-1 draining: unhealthy for ") and reported.endswith(HUNG)
+
+    tell(story)
+
+
+def test_trial_that_is_no_better_leaves_the_instance_and_the_next_waits_longer(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        check = {"test": ["CMD", "true"], "start_period": 5}
+        await served(simulation, replicas=1, port=None, healthcheck=check)
+        simulation.failing |= {f"web-r1-{number}" for number in range(2, 20)}  # a database is away
+        simulation.fail_test("web-r1-1")
+        await asyncio.sleep(120)
+        trials = [row for row in simulation.rows(Instance) if row.id != "web-r1-1"]
+        assert 4 <= len(trials) <= 10
+        delays = [later.created_at - sooner.created_at for sooner, later in pairwise(trials)]
+        assert delays == sorted(delays) and delays[-1] > 16
+        assert row_of(simulation).status == "unhealthy" and row_of(simulation).stopped_at is None
+        assert {"unhealthy", "crash_looping"} == {warning["code"] for warning in simulation.live.warnings(SERVICE)}
+        assert simulation.engine.busiest == 2
+        simulation.failing.clear()
+        await asyncio.sleep(100)
+        assert statuses(simulation) == ["serving"] and row_of(simulation).status == "serving"
+
+    tell(story)
+
+
+def test_hung_instance_that_must_not_run_twice_is_restarted_in_place_with_backoff(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, replicas=1, strategy="recreate", healthcheck={"disable": True, "start_period": 5})
+        for number in range(1, 5):
+            await hang(simulation, f"web-r1-{number}")
+            await serving_again(simulation, f"web-r1-{number}")
+        assert simulation.engine.busiest == 1
+        created = [row.created_at for row in simulation.rows(Instance)]
+        delays = [later - sooner for sooner, later in pairwise(created)]
+        assert delays[-1] > delays[0] + 1
+        assert [warning["code"] for warning in simulation.live.warnings(SERVICE)] == ["crash_looping"]
+
+    tell(story)
+
+
+@pytest.mark.parametrize("address", [None, "10.203.0.77"])
+def test_instance_that_lost_its_address_has_failed_and_is_replaced_at_once(tell: Tell, address: str | None) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, replicas=3)
+        simulation.busy("web-r1-2", 1000)
+        simulation.engine.disconnect("web-r1-2", address)
+        await asyncio.sleep(1)
+        assert statuses(simulation).count("serving") == 3
+        await asyncio.sleep(LOST_DRAIN_TIMEOUT)
+        assert ("mark_dead", "web-r1-2") in simulation.gateway.calls
+        assert statuses(simulation) == ["serving"] * 3
+        row = row_of(simulation, "web-r1-2")
+        assert (row.status, row.failure_reason, row.stopped_at is not None) == ("failed", "died", True)
+        how = f"has {address} in" if address else "was disconnected from"
+        assert how in (row.failure or "")
+        assert "web-r1-2" not in simulation.engine.running
+
+    tell(story)
+
+
+def test_instance_without_address_is_stopped_before_its_replacement_starts_if_both_must_not_run(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, replicas=1, strategy="recreate")
+        simulation.engine.disconnect("web-r1-1")
+        await asyncio.sleep(1)
+        assert statuses(simulation) == ["serving"]
+        assert simulation.engine.busiest == 1
+
+    tell(story)
+
+
+def test_lost_event_of_a_disconnection_is_made_up_for_by_the_resync(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation)
+        await asyncio.sleep(20)
+        simulation.engine.lose_events()
+        simulation.engine.disconnect("web-r1-1")
+        await asyncio.sleep(ENGINE_RESYNC + 1)
+        assert statuses(simulation) == ["serving", "serving"]
+        assert row_of(simulation).stopped_at is not None
 
     tell(story)

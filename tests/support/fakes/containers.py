@@ -44,10 +44,15 @@ class Container:
     health: Health = "none"
     last_test: HealthResult | None = None
     paused: bool = False
+    address: str | None = field(init=False)
+    """Its address in Sluice's network."""
     auto_restart: bool = False
     log: list[str] = field(default_factory=list)
     log_times: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.address = self.spec.address
 
     @property
     def view(self) -> ContainerView:
@@ -62,7 +67,7 @@ class Container:
             container_id=self.id,
             state="running" if self.state == "restarting" else self.state,
             started_at=self.started_at,
-            address=spec.address,
+            address=self.address,
             exit_code=self.exit_code if self.state == "exited" else None,
             oom_killed=self.oom_killed,
             restarts=self.restarts,
@@ -92,13 +97,15 @@ class Container:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def event(self, kind: Literal["start", "die", "destroy", "health"], code: int | None = None) -> EngineEvent:
+    def event(
+        self, kind: Literal["start", "die", "destroy", "health", "disconnect"], code: int | None = None
+    ) -> EngineEvent:
         return EngineEvent(
             kind,
             service=self.spec.service,
             instance=self.spec.id,
             container_id=self.id,
-            start_id=self.view.start_id if kind == "die" else "",
+            start_id=self.view.start_id if kind in ("die", "disconnect") else "",
             exit_code=code,
         )
 

@@ -191,6 +191,12 @@ class FakeEngine:
         container.paused = paused
         self._emit(container.event("health"))
 
+    def disconnect(self, instance: str, address: str | None = None) -> None:
+        """Disconnect it from Sluice's network; `address`: connect it again with this address."""
+        container = self.containers[instance]
+        container.address = address
+        self._emit(container.event("disconnect"))
+
     def write(self, instance: str, text: str) -> None:
         """Write to its log as its process does."""
         container = self.containers[instance]
