@@ -13,7 +13,7 @@ from services.store.tables import Instance, Revision
 def limit(*, port: int | None = 80, admitted_at: float | None = 10, **spec: Any) -> StopLimit:
     revision = Revision(
         service="web", number=1, image="web:1", image_id="1", hash="1", deployment=1, created_at=0,
-        effective={"service": "web", "image": "web:1", **spec},
+        effective={"image": "web:1", **spec},
     )  # fmt: skip
     row = Instance(
         id="web-r1-1", service="web", revision=1, deployment=1, slot=1, address="10.0.0.2", port=port, hash="1",
