@@ -283,6 +283,43 @@ def test_service_page_draws_charts_of_the_last_hour(browser: Browser, tmp_path: 
     fixture.close()
 
 
+def test_chips_count_and_filter_services_and_the_address_keeps_the_filter(
+    fixture: DashboardFixture, address: str, page: Page
+) -> None:
+    for name in ("api", "mail"):
+        fixture.service(name, 1)
+    chips, rows = page.locator(".chip"), page.locator("#services > li:visible .name")
+    sign_in(page, fixture, address, "/ui/")
+    expect(page.locator("#link")).to_have_text("Live")
+    expect(chips).to_have_text(["3 all", "1 deploying", "2 serving"])
+    expect(page.locator(".chip[aria-current]")).to_have_text("3 all")
+    mark(page)
+    page.get_by_role("link", name="2 serving").click()
+    expect(page).to_have_url(f"{address}/ui/?state=serving")
+    expect(rows).to_have_text(["api", "mail"])
+    expect(page.locator(".chip[aria-current]")).to_have_text("2 serving")
+
+    fixture.change(Instance, "mail-r1-1", status="unhealthy")
+    expect(rows).to_have_text(["api"])
+    expect(chips).to_have_text(["3 all", "1 needs attention", "1 down", "1 deploying", "1 serving"])
+    expect(page.locator(".chip[aria-current]")).to_have_text("1 serving")
+    page.get_by_role("link", name="1 needs attention").click()
+    expect(rows).to_have_text(["mail"])
+    assert marked(page)
+
+    page.reload()
+    expect(rows).to_have_text(["mail"])
+    expect(page.locator(".chip[aria-current]")).to_have_text("1 needs attention")
+    expect(page.locator("#link")).to_have_text("Live")
+    fixture.change(Instance, "mail-r1-1", status="serving")
+    expect(page.get_by_text("No services match.")).to_be_visible()
+    page.get_by_role("link", name="Show all").click()
+    expect(page).to_have_url(f"{address}/ui/")
+    expect(rows).to_have_text(["web", "api", "mail"])
+    page.go_back()
+    expect(rows).to_have_count(0)
+
+
 def test_single_request_is_visible_in_the_charts(tmp_path: Path, page: Page) -> None:
     fixture = DashboardFixture(tmp_path / "scene")
     set_scene(fixture)

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages.render import STATIC, TEMPLATES
+from services.rollouts.state.runtime_status import CRASH_LOOPING
 from services.store.tables import Deployment, Instance, Service
 from tests.support.dashboard_fixture import DashboardFixture
 
@@ -104,6 +105,66 @@ def test_service_without_a_successful_deployment_is_shown_as_never_deployed(
     for path in ("/ui/", "/ui/services/web"):
         text = visitor.get(path).text
         assert ("never deployed" in text, ">stopped<" in text) == (True, False)
+
+
+def states(text: str) -> list[tuple[str, str]]:
+    """Return name and state of each row of the overview, in its order."""
+    return re.findall(r'data-name="(\w+) [^"]*" data-state="(\w+)"', text)
+
+
+def chips(text: str) -> dict[str, tuple[str, int]]:
+    """Return text → address and number of each filter of the overview."""
+    found = re.findall(r'<a class="chip [^"]*" href="([^"]*)"[^>]*><strong>(\d+)</strong> ([^<]*)</a>', text)
+    return {word: (address.replace("&amp;", "&"), int(number)) for address, number, word in found}
+
+
+def test_overview_is_sorted_by_state_and_name_and_counts_the_states(fixture: DashboardFixture, visitor: TestClient) -> None:
+    for name in ("api", "auth", "cart", "mail", "shop", "team", "user", "zeta"):
+        fixture.service(name)
+    for slot in (1, 2, 3):
+        fixture.change(Instance, f"zeta-r1-{slot}", status="unhealthy")
+    fixture.change(Instance, "user-r1-1", status="unhealthy")
+    fixture.sluice.runtime_status.set_warnings("team", [CRASH_LOOPING])
+    fixture.deployment("shop", status="paused")
+    fixture.deployment("mail", status="rolled_back")
+    fixture.deployment("cart")
+    fixture.change(Service, "auth", replicas=0)
+    for slot in (1, 2, 3):
+        fixture.change(Instance, f"auth-r1-{slot}", status="stopped")
+    text = visitor.get("/ui/").text
+    assert states(text) == [
+        ("zeta", "down"),
+        ("user", "unhealthy"),
+        ("team", "crash_looping"),
+        ("shop", "paused"),
+        ("mail", "deployment_failed"),
+        ("cart", "deploying"),
+        ("api", "serving"),
+        ("auth", "stopped"),
+    ]
+    assert text.count('class="service needs"') == 5
+    problems = "/ui/?state=down&state=unhealthy&state=crash_looping&state=paused&state=deployment_failed"
+    assert list(chips(text).items()) == [
+        ("all", ("/ui/", 8)),
+        ("needs attention", (problems, 5)),
+        ("down", ("/ui/?state=down", 1)),
+        ("unhealthy", ("/ui/?state=unhealthy", 1)),
+        ("crash looping", ("/ui/?state=crash_looping", 1)),
+        ("paused", ("/ui/?state=paused", 1)),
+        ("deployment failed", ("/ui/?state=deployment_failed", 1)),
+        ("deploying", ("/ui/?state=deploying", 1)),
+        ("serving", ("/ui/?state=serving", 1)),
+        ("stopped", ("/ui/?state=stopped", 1)),
+    ]
+    assert ">crash looping<" in visitor.get("/ui/services/team").text
+
+
+def test_overview_of_services_that_all_serve_has_no_filter_for_problems(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
+    assert chips(visitor.get("/ui/").text) == {}
+    fixture.service("web")
+    assert chips(visitor.get("/ui/").text) == {"all": ("/ui/", 1), "serving": ("/ui/?state=serving", 1)}
 
 
 def test_failed_instance_is_shown_with_its_log_and_reason(
