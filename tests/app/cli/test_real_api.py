@@ -80,6 +80,16 @@ def test_problems_of_ps_are_those_of_sluice() -> None:
     assert tuple(operational_state.PROBLEMS) == PROBLEMS
 
 
+def test_deploy_tells_of_an_image_that_was_not_pulled_even_if_nothing_changes(fixture: CliFixture) -> None:
+    assert fixture.sluice(*DEPLOY).exit_code == 0
+    fixture.engine.unreached = "dial tcp 192.0.2.1:443: i/o timeout"
+    again = fixture.sluice("deploy", "web", "--image", "web:1")
+    assert again.stdout.startswith("web: nothing to change")
+    assert "warning: web:1 was not pulled" in again.stderr and "i/o timeout" in again.stderr
+    quiet = fixture.sluice("deploy", "web", "--image", "web:1", "--json")
+    assert [each["code"] for each in json.loads(quiet.stdout)["warnings"]] == ["image_not_pulled"]
+
+
 def test_service_logs_are_followed_through_a_deployment(fixture: CliFixture) -> None:
     for tag in ("1", "2"):
         fixture.engine.behave(f"web:{tag}", Behaviour(log=f"hello\u2028from\x85{tag}"))
