@@ -27,6 +27,7 @@ from pydantic_settings import (
 from app.version import VERSION
 from services.gateway.runtime.takeover import MAX_SOCKET_NAME_LENGTH
 from services.outbound import AllowedServer
+from services.rollouts.requests.spec_errors import humanize
 from services.units import duration, size
 
 PREFIX = "SLUICE_"
@@ -252,7 +253,7 @@ def _line(problem: Mapping[str, Any]) -> str:
         return f"{variable}: unknown setting; known: {known}"
     shown = repr(problem["input"]) if name.lower() != "log_drivers" else "…"  # its options may be credentials
     shown = shown if len(shown) <= 100 else shown[:97] + "..."
-    why = str(problem["msg"]).removeprefix("Value error, ")
+    why = humanize(problem)
     within = ".".join(str(part) for part in problem["loc"][1:]) if name.lower() == "log_drivers" else ""
     why = f"{within}: {why}" if within else f"{why[0].lower()}{why[1:]}"
     return f"{variable}={shown}: {why}; expected: {field.description}"

@@ -14,6 +14,25 @@ from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.spec import ServiceSpec, SpecFields
 from services.text_forms import FORMS
 
+_SENTENCES: Mapping[str, str] = {
+    "missing": "is required",
+    "extra_forbidden": "unknown field",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "must be a mapping"),
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+}
+"""Type of a Pydantic error → the sentence for it, with the error's context in braces."""
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value) should ")
 MAX_ERRORS = 200
 """Maximum number of wrong fields that the answer to one request names."""
@@ -77,8 +96,8 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
 
 def humanize(error: Mapping[str, Any]) -> str:
     """Return one of Pydantic's errors as a sentence that says what the value must be."""
-    if error["type"] == "missing":
-        return "is required"
+    if error["type"] in _SENTENCES:
+        return _SENTENCES[error["type"]].format_map(error.get("ctx") or {})
     return _SHOULD.sub("must ", str(error["msg"]).removeprefix("Value error, ")[:500])
 
 

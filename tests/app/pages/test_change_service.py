@@ -112,7 +112,7 @@ def test_restart_and_remove_show_their_plan_at_once(fixture: DashboardFixture, v
         ("deploy", {"fields": "imgae: web:3"}, "fields", 'did you mean "image"'),
         ("deploy", {"fields": "port: many"}, "fields", "port"),
         ("deploy", {"fields": "environment: {A: [1]}"}, "fields", "environment.A: must be"),
-        ("deploy", {"fields": "replicas: 500"}, "replicas", "must be less than or equal to 100"),
+        ("deploy", {"fields": "replicas: 500"}, "replicas", "must be at most 100"),
         ("deploy", {"fields": "- a list"}, "fields", "must be a mapping"),
         ("deploy", {"fields": "{unfinished"}, "fields", "line 1"),
         ("deploy", {"fields": "a: &a [*a, *a]"}, "fields", ""),

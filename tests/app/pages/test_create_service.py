@@ -93,7 +93,7 @@ def test_confirmed_new_service_is_deployed_and_redirects_to_its_deployment(
         ({"name": "shop", "image": "shop:1", "port": "http"}, "port", "a whole number"),
         ({"name": "shop", "image": "shop:1", "replicas": "101"}, "replicas", "from 0 to 100"),
         ({"name": "shop", "image": "shop:1", "fields": "prot: 80"}, "fields", 'did you mean "port"'),
-        ({"name": "shop", "image": "shop:1", "fields": "port: many"}, "port", "valid integer"),
+        ({"name": "shop", "image": "shop:1", "fields": "port: many"}, "port", "must be a whole number"),
         ({"name": "shop", "image": "shop:1", "fields": "{unfinished"}, "fields", "line 1"),
         ({"name": "shop", "image": "shop:1", "fields": "routes: [{path_prefix: /web}]"}, "fields", "web"),
     ],
