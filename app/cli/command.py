@@ -1,4 +1,4 @@
-"""Common parts of every command: --url, --token, --json, --quiet, client, output and exit code."""
+"""Common parts of every command: --url, --token, --output, --quiet, client, output and exit code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,32 @@ import typer
 
 from app.cli.client.http import Client
 from app.cli.client.server_address import find_server
-from app.cli.errors import INTERRUPTED, CliError
-from app.cli.output.console import Output
+from app.cli.errors import INTERRUPTED, CliError, usage
+from app.cli.output.console import Format, Output
+from app.cli.suggestions import suggest_service
+from app.cli.waiting import Detach, Timeout, Wait, waiting_of
 
 P = ParamSpec("P")
 
 _GLOBAL = "Global options"
 Url = Annotated[str | None, typer.Option("--url", envvar="SLUICE_URL", help="Address of Sluice.", rich_help_panel=_GLOBAL)]
 Token = Annotated[str | None, typer.Option("--token", envvar="SLUICE_TOKEN", help="Access token.", rich_help_panel=_GLOBAL)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON only on stdout.", rich_help_panel=_GLOBAL)]
+Json = Annotated[bool, typer.Option("--json", help="Same as -o json.", rich_help_panel=_GLOBAL)]
+OutputFormat = Annotated[
+    Format | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="json or yaml only on stdout, wide (tables are not shortened), or name (same as -q).",
+        rich_help_panel=_GLOBAL,
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the bare result only.", rich_help_panel=_GLOBAL)]
+
+
+_OUTPUT: dict[str, Any] = {"as_json": Json, "quiet": Quiet, "output": OutputFormat}
+_WAITING: dict[str, Any] = {"detach": Detach, "wait": Wait, "timeout": Timeout}
 
 
 @dataclass(frozen=True)
@@ -47,29 +63,38 @@ def command(work: Callable[Concatenate[CommandContext, P], Awaitable[int | None]
             # a cancelled CI job shall print the same final messages as Ctrl-C does
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with Client(find_server(url, token)) as client:
-            return await work(CommandContext(client, out), **arguments)  # type: ignore[call-arg]
+            try:
+                return await work(CommandContext(client, out), **arguments)  # type: ignore[call-arg]
+            except CliError as error:
+                await suggest_service(client, error, arguments)
+                raise
 
-    def command(*, url: str | None, token: str | None, as_json: bool, quiet: bool, **arguments: Any) -> None:
-        out = Output(as_json=as_json, quiet=quiet)
-        _end(out, lambda: asyncio.run(run_with_client(out, url, token, arguments)))
+    def command(*, url: str | None, token: str | None, **options: Any) -> None:
+        _run(options, lambda out, arguments: asyncio.run(run_with_client(out, url, token, arguments)))
 
-    return _with_common_options(command, work, url=Url, token=Token, as_json=Json, quiet=Quiet)
+    return _with_common_options(command, work, url=Url, token=Token, **_OUTPUT)
 
 
 def local_command(work: Callable[Concatenate[Output, P], int | None]) -> Callable[..., None]:
     """Make a Typer command of `work` that runs on this machine without a connection to Sluice."""
 
-    def command(*, as_json: bool, quiet: bool, **arguments: Any) -> None:
-        out = Output(as_json=as_json, quiet=quiet)
-        _end(out, lambda: work(out, **arguments))  # type: ignore[call-arg]
+    def command(**options: Any) -> None:
+        _run(options, lambda out, arguments: work(out, **arguments))  # type: ignore[call-arg]
 
-    return _with_common_options(command, work, as_json=Json, quiet=Quiet)
+    return _with_common_options(command, work, **_OUTPUT)
 
 
-def _end(out: Output, work: Callable[[], int | None]) -> None:
-    """Run `work` and exit with its exit code; print a CliError."""
+def _run(options: dict[str, Any], work: Callable[[Output, dict[str, Any]], int | None]) -> None:
+    """Call `work` with the output and the command's own arguments; exit with its code, or print its CliError."""
+    as_json, quiet, output = (options.pop(name) for name in _OUTPUT)
+    out = Output(output or (Format.JSON if as_json else None), quiet=quiet)
     try:
-        code = work()
+        if as_json and output not in (None, Format.JSON):
+            raise usage(f"--json and --output {output.value} exclude each other", "Use one of them.")
+        if "detach" in options:
+            waiting = {name: options.pop(name) for name in _WAITING}
+            options["waiting"] = waiting_of(**waiting)
+        code = work(out, options)
     except CliError as error:
         out.error(error)
         code = error.exit_code
@@ -79,8 +104,14 @@ def _end(out: Output, work: Callable[[], int | None]) -> None:
 
 
 def _with_common_options(command: Callable[..., None], work: Callable[..., Any], **common: Any) -> Callable[..., None]:
-    """Give `command` the name and parameters of `work` (without its first one) and the common options."""
+    """Give `command` the name and parameters of `work` (without its first one) and the common options.
+
+    A parameter `waiting` of `work` stands for the options of _WAITING.
+    """
     _, *own = inspect.signature(work, eval_str=True).parameters.values()
+    if any(parameter.name == "waiting" for parameter in own):
+        own = [parameter for parameter in own if parameter.name != "waiting"]
+        common = {**_WAITING, **common}
     defaults = {bool: False}
     extra = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=defaults.get(kind.__origin__))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from app.cli.client.events import Event, Feed
 from app.cli.command import CommandContext
-from app.cli.errors import INTERRUPTED, UNREACHABLE, CliError
+from app.cli.errors import INTERRUPTED, NOT_SUCCEEDED, UNREACHABLE, CliError
 from app.cli.output.live_display import display_for
 from app.cli.output.messages import Document, end_of, is_over
+from app.cli.waiting import Waiting
 
 _LOOK_EVERY, _DRAIN_LOOK_EVERY = 5.0, 1.0
 """Seconds between two requests for the deployment's state without an event.
@@ -19,17 +20,17 @@ missed last event.
 """
 
 
-async def follow_or_detach(context: CommandContext, deployment: Document, *, detach: bool, good: str = "succeeded") -> int:
+async def follow_or_detach(context: CommandContext, deployment: Document, waiting: Waiting, good: str = "succeeded") -> int:
     """Follow a new deployment unless detached, print how it ended, and return the exit code.
 
     `good`: the status that counts as success.
     """
-    if detach and not is_over(deployment):
+    if waiting.detach and not is_over(deployment):
         number, service = deployment["id"], deployment["service"]
         context.out.result(deployment, f"{service}: deployment {number} accepted.", str(number))
         context.out.say(f"Follow it with `sluice status {number} --follow`.")
         return 0
-    return await finish(context, await follow(context, deployment), good)
+    return await finish(context, await follow(context, deployment, waiting.timeout), good)
 
 
 async def finish(context: CommandContext, deployment: Document, good: str = "succeeded") -> int:
@@ -47,17 +48,21 @@ def _has_dockerfile() -> bool:
     return Path("Dockerfile").is_file()
 
 
-async def follow(context: CommandContext, deployment: Document) -> Document:
+async def follow(context: CommandContext, deployment: Document, timeout: float | None = None) -> Document:
     """Return the deployment's final state.
 
-    Raises CliError when interrupted, or if Sluice stays unavailable.
+    Raises CliError when interrupted, after `timeout` seconds, or if Sluice stays unavailable.
     """
     number = deployment["id"]
     if is_over(deployment):
         return deployment
     back = f"Follow it again with `sluice status {number} --follow`, or undo it with `sluice abort {number}`."
     try:
-        return await _watch(context, number)
+        async with asyncio.timeout(timeout):
+            return await _watch(context, number)
+    except TimeoutError:
+        message = f"timed out; deployment {number} of {deployment['service']} continues"
+        raise CliError(message, back, NOT_SUCCEEDED, {**deployment, "code": "wait_timeout"}) from None
     except asyncio.CancelledError:
         message = f"interrupted; deployment {number} of {deployment['service']} continues"
         raise CliError(message, back, INTERRUPTED, {**deployment, "code": "interrupted"}) from None
@@ -100,7 +105,7 @@ async def _rest(feed: Feed, status: str, heard: list[Event]) -> list[Event]:
 
 async def url_of(context: CommandContext, deployment: Document) -> str | None:
     """Return the URL of the service after a success, None otherwise; a failure to get it is ignored."""
-    if deployment["status"] != "succeeded" or deployment["kind"] == "remove" or context.out.as_json or context.out.quiet:
+    if deployment["status"] != "succeeded" or deployment["kind"] == "remove" or context.out.structured or context.out.quiet:
         return None
     try:
         service = await context.client.get(f"/services/{deployment['service']}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from app.cli.waiting import WAIT_SPELLINGS
+
 
 class _FlagsWithoutType:
     """Mixin that removes `<bool>` from flags: a flag takes no value."""
@@ -25,6 +27,7 @@ class HelpCommand(_FlagsWithoutType, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; an option that takes one value and is given twice is a usage error."""
+        args = [WAIT_SPELLINGS.get(arg, arg) for arg in args]
         if not ctx.resilient_parsing:
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
             given = Counter(param for param in order if param.param_type_name == "option")

@@ -46,6 +46,14 @@ def echo_json(document: Any, *, indent: int | None = None) -> None:
     write(sys.stdout, json.dumps(document, indent=indent).replace("\x7f", "\\u007f") + "\n")
 
 
+def echo_yaml(document: Any, *, more: bool = False) -> None:
+    """Print the document as YAML in ASCII, with every control character escaped; `more`: one of several documents."""
+    import yaml  # takes a while to load, and is used by few commands
+
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
+    write(sys.stdout, f"---\n{text}" if more else text)
+
+
 def takes_colours(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 

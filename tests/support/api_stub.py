@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ValidationError
 
+from services.rollouts.requests.spec_errors import field_errors
 from services.spec import ServiceSpec
 from tests.support.cli_scripts import Document, Request, Step, instance, page, problem, script
 
@@ -236,7 +237,7 @@ def _deploy(_handler: Any, stub: Stub, request: Request) -> Answer:
     try:
         ServiceSpec.model_validate(spec)
     except ValidationError as error:
-        errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        errors = [{"field": each.field, "message": each.message} for each in field_errors(error)]
         return 422, problem(422, "invalid_spec", "the spec is not valid", errors)
     made = stub.new_deployment(request.body["service"], "deploy", request.body)
     stub.keys[key] = made["id"]

@@ -16,7 +16,6 @@ from app.cli.input.options import (  # fmt: skip
     Build,
     BuildArgs,
     Deployed,
-    Detach,
     Dockerfile,
     Env,
     EnvFile,
@@ -35,6 +34,7 @@ from app.cli.input.options import (  # fmt: skip
     Stage,
 )
 from app.cli.input.request_body import Arguments, body_of, registry_header
+from app.cli.waiting import Waiting
 
 IN_COMPOSE = "Set it in the file, under the service's x-sluice; see docs/compose.md."
 """Advice about an option for one service that is given with a Compose file."""
@@ -69,7 +69,8 @@ async def deploy(
     ] = None,
     only: Only = None,
     project: Project = None,
-    detach: Detach = False,
+    *,
+    waiting: Waiting,
 ) -> int:
     """Deploy a new version of a service without losing a request.
 
@@ -101,7 +102,7 @@ async def deploy(
 
         env_files = tuple(env_file or ())
         compose = ComposeFile(files, only, project, profile, env_files, note)
-        return await deploy_together(context, compose, detach=detach)
+        return await deploy_together(context, compose, waiting)
     refuse({"--only": only, "--project": project}, "no Compose file is given", "Name the file: -f compose.yaml.")
     spec_file = files[0] if files else None
     given = Arguments(
@@ -126,7 +127,7 @@ async def deploy(
     if source is not None:
         body["image"] = (await build_image(context, body["service"], source))["image"]
     deployment = await context.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
-    return await follow_or_detach(context, deployment, detach=detach)
+    return await follow_or_detach(context, deployment, waiting)
 
 
 def refuse(given: Mapping[str, object], why: str, advice: str) -> None:

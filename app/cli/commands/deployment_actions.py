@@ -5,8 +5,9 @@ from __future__ import annotations
 from app.cli.command import CommandContext, command
 from app.cli.errors import NOT_SUCCEEDED, CliError, usage
 from app.cli.follow import follow_or_detach
-from app.cli.input.options import Detach, Target
+from app.cli.input.options import Target
 from app.cli.output.messages import TERMINAL, Document
+from app.cli.waiting import Waiting
 
 
 @command
@@ -19,25 +20,25 @@ async def pause(context: CommandContext, target: Target) -> None:
 
 
 @command
-async def resume(context: CommandContext, target: Target, detach: Detach = False) -> int:
+async def resume(context: CommandContext, target: Target, *, waiting: Waiting) -> int:
     """Resume a paused deployment, and follow it to its end."""
     number = (await find_deployment(context, target, running=True))["id"]
-    return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/resume"), detach=detach)
+    return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/resume"), waiting)
 
 
 @command
-async def abort(context: CommandContext, target: Target, detach: Detach = False) -> int:
+async def abort(context: CommandContext, target: Target, *, waiting: Waiting) -> int:
     """Abort a deployment, restore the state before it, and follow it to its end."""
     number = (await find_deployment(context, target, running=True))["id"]
     deployment = await context.client.post(f"/deployments/{number}/abort")
-    return await follow_or_detach(context, deployment, detach=detach, good="aborted")
+    return await follow_or_detach(context, deployment, waiting, good="aborted")
 
 
 @command
-async def retry(context: CommandContext, target: Target, detach: Detach = False) -> int:
+async def retry(context: CommandContext, target: Target, *, waiting: Waiting) -> int:
     """Retry a failed deployment, and follow it to its end."""
     number = (await find_deployment(context, target))["id"]
-    return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/retry"), detach=detach)
+    return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/retry"), waiting)
 
 
 async def find_deployment(context: CommandContext, target: str, *, running: bool = False) -> Document:
@@ -50,6 +51,7 @@ async def find_deployment(context: CommandContext, target: str, *, running: bool
         return document
     newest: list[Document] = await context.client.get_all("/deployments", most=1, service=target)
     if not newest:
+        await context.client.get(f"/services/{target}")  # refuses an unknown name
         raise usage(f"{target} has no deployment", "`sluice ps` lists the services.")
     if running and newest[0]["status"] in TERMINAL:
         message = (

@@ -122,7 +122,7 @@ async def _show(out: Output, tally: LiveStats) -> None:
 
     with Live(
         console=Console(stderr=True),
-        get_renderable=lambda: Text.from_ansi(rendered(_table(tally), colours=True)),
+        get_renderable=lambda: Text.from_ansi(rendered(_table(out, tally), colours=True)),
         transient=True,
     ):
         await asyncio.Event().wait()
@@ -148,11 +148,13 @@ async def _ask(load: LoadGenerator, tally: LiveStats) -> None:
         await asyncio.sleep(max(LEDGER_EVERY, 20 * (time.monotonic() - began)))
 
 
-def _table(tally: LiveStats) -> str:
+def _table(out: Output, tally: LiveStats) -> str:
     titles = ("VERSION", "ANSWERED", "LOST", "SLOW", "RUN TWICE", "WORST MS")
     rows = [("all", tally.whole)] if len(tally.rows) != 1 else []
     rows = [(name or "?", row) for name, row in tally.rows.items()] + rows
-    return columns(titles, [(name, row.answered, row.lost, row.slow, row.run_twice, row.worst_ms) for name, row in rows])
+    return columns(
+        titles, [(name, row.answered, row.lost, row.slow, row.run_twice, row.worst_ms) for name, row in rows], out.width
+    )
 
 
 def _conclude(out: Output, url: str, ledger: RequestLog, tally: LiveStats, unknown: str) -> int:
@@ -184,7 +186,7 @@ def _conclude(out: Output, url: str, ledger: RequestLog, tally: LiveStats, unkno
     latency = (
         f"p50 {summary.p50_ms} ms, p99 {summary.p99_ms} ms, worst {summary.worst_ms} ms above a request's expected time"
     )
-    text = f"{_table(tally)}\n\n{whole.requests} requests in {summary.seconds:.1f} s: {whole.lost} lost; {latency}."
+    text = f"{_table(out, tally)}\n\n{whole.requests} requests in {summary.seconds:.1f} s: {whole.lost} lost; {latency}."
     out.result(document, text, f"{whole.lost} lost, {whole.run_twice} run twice")
     return NOT_SUCCEEDED if whole.lost or whole.run_twice or unrecorded or unknown else SUCCEEDED
 

@@ -32,6 +32,6 @@ async def open_page(
         page = f"/ui/services/{(await context.client.get(f'/services/{target}'))['name']}"
     url = f"{context.client.place.url}{page}"
     context.out.result({"url": url}, url)
-    if sys.stdout.isatty() and not only_print and not context.out.as_json:
+    if sys.stdout.isatty() and not only_print and not context.out.structured:
         typer.launch(url)
         context.out.say("If the browser is not signed in: `sluice sign-in` prints a one-time link.")

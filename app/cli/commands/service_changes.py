@@ -10,7 +10,8 @@ import typer
 from app.cli.command import CommandContext, command
 from app.cli.errors import NOT_SUCCEEDED, CliError
 from app.cli.follow import follow_or_detach
-from app.cli.input.options import Detach, Service
+from app.cli.input.options import Service
+from app.cli.waiting import Waiting
 
 
 @command
@@ -20,11 +21,12 @@ async def scale(
     replicas: Annotated[
         int, typer.Argument(min=0, max=100, help="Number of instances; 0 stops the service.", show_default=False)
     ],
-    detach: Detach = False,
+    *,
+    waiting: Waiting,
 ) -> int:
     """Change the number of a service's instances."""
     deployment = await context.client.post(f"/services/{service}/scale", {"replicas": replicas})
-    return await follow_or_detach(context, deployment, detach=detach)
+    return await follow_or_detach(context, deployment, waiting)
 
 
 @command
@@ -40,17 +42,18 @@ async def rollback(
             show_default=False,
         ),
     ] = None,
-    detach: Detach = False,
+    *,
+    waiting: Waiting,
 ) -> int:
     """Roll back to an earlier revision; the number of instances stays."""
     body = {} if to_revision is None else {"to_revision": to_revision}
-    return await follow_or_detach(context, await context.client.post(f"/services/{service}/rollback", body), detach=detach)
+    return await follow_or_detach(context, await context.client.post(f"/services/{service}/rollback", body), waiting)
 
 
 @command
-async def restart(context: CommandContext, service: Service, detach: Detach = False) -> int:
+async def restart(context: CommandContext, service: Service, *, waiting: Waiting) -> int:
     """Replace all instances of a service without a new revision."""
-    return await follow_or_detach(context, await context.client.post(f"/services/{service}/restart", {}), detach=detach)
+    return await follow_or_detach(context, await context.client.post(f"/services/{service}/restart", {}), waiting)
 
 
 @command
@@ -58,9 +61,10 @@ async def rm(
     context: CommandContext,
     service: Service,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    detach: Detach = False,
+    *,
+    waiting: Waiting,
 ) -> int:
     """Drain, stop and remove a service. Its history stays."""
     if not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {service} and all its instances?", err=True):
         raise CliError(f"{service} was not removed", exit_code=NOT_SUCCEEDED)
-    return await follow_or_detach(context, await context.client.delete(f"/services/{service}"), detach=detach)
+    return await follow_or_detach(context, await context.client.delete(f"/services/{service}"), waiting)

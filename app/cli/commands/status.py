@@ -17,6 +17,7 @@ from app.cli.input.options import MaybeService
 from app.cli.output.console import columns, pairs
 from app.cli.output.messages import GONE, Document, ago, took
 from app.cli.output.tables import deployment_table, instances_table, part, service_table, services_table
+from app.cli.waiting import Timeout, seconds_of
 
 _PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
 PROBLEMS = ("down", "unhealthy", "crash_looping", "paused", "deployment_failed")
@@ -64,7 +65,8 @@ async def _running(context: CommandContext, service: str | None, every: bool, pr
         instances = [instance for instance in instances if instance["service"] in names]
     services.sort(key=lambda item: str(item["name"]))
     instances.sort(key=lambda item: (item["service"], item.get("revision") or 0, item.get("slot") or 0))
-    text = f"{services_table(services)}\n\n{instances_table(instances)}".rstrip() if services else ""
+    width = context.out.width
+    text = f"{services_table(services, width)}\n\n{instances_table(instances, width)}".rstrip() if services else ""
     return {"services": services, "instances": instances}, text
 
 
@@ -80,8 +82,11 @@ async def status(
         ),
     ] = None,
     following: Annotated[bool, typer.Option("--follow", "-f", help="Follow the deployment to its end.")] = False,
+    timeout: Timeout = None,
 ) -> int:
     """Show a service, a deployment, or Sluice itself."""
+    if timeout is not None and not following:
+        raise usage("--timeout does not apply without --follow", "`sluice status SERVICE --follow --timeout 5m`.")
     if target is None:
         if following:
             raise usage(
@@ -90,7 +95,8 @@ async def status(
             )
         return await _sluice(context)
     if following:
-        return await finish(context, await follow(context, await find_deployment(context, target)))
+        seconds = None if timeout is None else seconds_of(timeout)
+        return await finish(context, await follow(context, await find_deployment(context, target), seconds))
     if target.isdigit():
         deployment = await context.client.get(f"/deployments/{target}")
         context.out.result(deployment, deployment_table(deployment), deployment["status"])
@@ -110,13 +116,15 @@ async def history(
 ) -> None:
     """List deployments, newest first."""
     rows = await context.client.get_all("/deployments", most=limit, service=service)
+    if service is not None and not rows:
+        await context.client.get(f"/services/{service}")  # refuses an unknown name
     titles = ("ID", "SERVICE", "KIND", "STATUS", "REASON", "REV", "IMAGE", "AGO", "TOOK", "BY", "NOTE")
     table = [
         (d["id"], d["service"], d["kind"], d["status"], d.get("reason"), d.get("revision"), d.get("image"),
          ago(d.get("created_at")), took(d), (d.get("created_by") or {}).get("name"), d.get("note"))
         for d in rows
     ]  # fmt: skip
-    context.out.result(rows, columns(titles, table), "\n".join(str(d["id"]) for d in rows))
+    context.out.result(rows, columns(titles, table, context.out.width), "\n".join(str(d["id"]) for d in rows))
 
 
 async def _sluice(context: CommandContext) -> int:
@@ -140,6 +148,6 @@ async def _sluice(context: CommandContext) -> int:
     text = pairs(facts)
     if running:
         rows = [(d["id"], d["service"], d["kind"], d["status"], d.get("message")) for d in running]
-        text += "\n\n" + columns(("ID", "SERVICE", "KIND", "STATUS", "MESSAGE"), rows)
+        text += "\n\n" + columns(("ID", "SERVICE", "KIND", "STATUS", "MESSAGE"), rows, context.out.width)
     context.out.result({"ready": ready, "version": about, "running": running}, text, "ready" if fine else "not ready")
     return 0 if fine else NOT_SUCCEEDED

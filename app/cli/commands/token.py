@@ -55,7 +55,7 @@ async def list_tokens(context: CommandContext) -> None:
     """List the tokens, without their secrets."""
     tokens = await context.client.get_all("/tokens")
     titles = ("ID", "NAME", "SCOPE", "SERVICES", "AGE", "LAST USED", "EXPIRES")
-    text = columns(titles, [_row(token) for token in tokens])
+    text = columns(titles, [_row(token) for token in tokens], context.out.width)
     context.out.result(tokens, text, "\n".join(str(t["id"]) for t in tokens))
 
 

@@ -23,7 +23,7 @@ async def watch(context: CommandContext, look: Look) -> None:
     """
     newest = await context.client.get("/events", limit=1)
     after = newest["items"][0]["id"] if newest["items"] else 0
-    in_place = sys.stdout.isatty() and not context.out.as_json
+    in_place = sys.stdout.isatty() and not context.out.structured
     shown: Any = None
     async with Feed(context.client, "/events", after) as feed:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.cli.follow import follow, url_of
 from app.cli.input.envfile import read_env_file, read_raw_env_file
 from app.cli.input.files import InputFile
 from app.cli.output.messages import end_of
+from app.cli.waiting import Waiting
 from services.compose.client_inputs import Needs, needs_of
 from services.compose.document import ComposeError, parse_layer
 from services.compose.merge import merge
@@ -37,19 +39,23 @@ class ComposeFile:
     note: str | None = None
 
 
-async def deploy_together(context: CommandContext, file: ComposeFile, *, detach: bool) -> int:
+async def deploy_together(context: CommandContext, file: ComposeFile, waiting: Waiting) -> int:
     """Deploy a Compose file's services, follow every deployment and print how each ended.
 
     Returns the exit code of the worst one.
     """
     group = await context.client.post(*request_of(context, file))
     ids = group["deployments"]
-    if detach:
+    if waiting.detach:
         numbers = ", ".join(map(str, ids))
         context.out.result(group, f"Group {group['group']} accepted: deployments {numbers}.", str(group["group"]))
         context.out.say(f"Follow a deployment with `sluice status {ids[-1]} --follow`.")
         return SUCCEEDED
-    ended = [await follow(context, await context.client.get(f"/deployments/{id}")) for id in ids]
+    deadline = None if waiting.timeout is None else time.monotonic() + waiting.timeout
+    ended = []
+    for id in ids:
+        deployment = await context.client.get(f"/deployments/{id}")
+        ended.append(await follow(context, deployment, None if deadline is None else max(deadline - time.monotonic(), 0)))
     ends = [end_of(deployment, await url_of(context, deployment)) for deployment in ended]
     told = "\n".join(end.sentence for end in ends)
     context.out.result({**group, "deployments": ended}, told, "\n".join(map(str, ids)))

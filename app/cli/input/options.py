@@ -39,7 +39,6 @@ Writing = Annotated[
         help="Service, or an instance such as web-r4-1.", show_default=False, autocompletion=instances_and_services
     ),
 ]
-Detach = Annotated[bool, typer.Option("--detach", "-d", help="Print the deployment's number and exit.")]
 
 # The content of a deployment, for deploy and diff.
 Deployed = Annotated[

@@ -1,4 +1,4 @@
-"""Output of a command: results on stdout, messages and errors on stderr; with --json one document.
+"""Output of a command: results on stdout, messages and errors on stderr; with -o json or yaml one document.
 
 app/cli/terminal.py cleans all printed text, so text is cleaned here only if its width is counted.
 """
@@ -9,10 +9,11 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 from app.cli.errors import CliError
-from app.cli.terminal import echo, echo_json, styled
+from app.cli.terminal import echo, echo_json, echo_yaml, styled
 from services.printable import clean
 
 _COLOURS = {
@@ -24,15 +25,34 @@ _COLOURS = {
 _NARROWEST = 10
 
 
+class Format(StrEnum):
+    """Forms of the results, under kubectl's names."""
+
+    JSON = "json"
+    YAML = "yaml"
+    WIDE = "wide"
+    NAME = "name"
+
+
 class Output:
     """Output of one command.
 
-    `as_json`: stdout is JSON and nothing else. `quiet`: results in their shortest form, no messages.
+    `form`: None is text that fits the terminal. `quiet`: results in their shortest form, no messages.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
+    def __init__(self, form: Format | None = None, *, quiet: bool = False) -> None:
+        self._form = form
+        self.quiet = quiet or form is Format.NAME
+
+    @property
+    def structured(self) -> bool:
+        """Whether stdout is for programs: JSON or YAML, and nothing else."""
+        return self._form in (Format.JSON, Format.YAML)
+
+    @property
+    def width(self) -> int | None:
+        """The width that tables have to fit, None for any."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() and self._form is not Format.WIDE else None
 
     @property
     def lively(self) -> bool:
@@ -40,20 +60,23 @@ class Output:
         return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
 
     def result(self, document: Any, text: str, short: str | None = None) -> None:
-        """Print the result: `document` with --json, `short` with --quiet, otherwise `text`."""
-        if self.as_json:
-            echo_json(document, indent=2)
+        """Print the result: `document` for programs, `short` if quiet, otherwise `text`."""
+        if self.structured:
+            self._document(document)
             return
         line = text if short is None or not self.quiet else short
         if line:
             echo(line)
 
     def line(self, document: Any, text: str) -> None:
-        """Print one of many results that arrive over time: with --json one document a line."""
-        if self.as_json:
-            echo_json(document)
-        else:
-            echo(text)
+        """Print one of many results that arrive over time: one JSON document a line, or YAML documents."""
+        match self._form:
+            case Format.JSON:
+                echo_json(document)
+            case Format.YAML:
+                echo_yaml(document, more=True)
+            case _:
+                echo(text)
 
     def say(self, text: str, colour: str | None = None) -> None:
         """Print a message on stderr, unless quiet."""
@@ -65,19 +88,25 @@ class Output:
         echo(styled("error: ", "red", "bold") + error.message, err=True)
         if error.advice:
             echo(error.advice, err=True)
-        if self.as_json and error.document:
-            echo_json(error.document, indent=2)
+        if self.structured and error.document:
+            self._document(error.document)
+
+    def _document(self, document: Any) -> None:
+        if self._form is Format.YAML:
+            echo_yaml(document)
+        else:
+            echo_json(document, indent=2)
 
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
     """Format an aligned table; a cell that is a status gets the status's colour.
 
-    A column without any value is omitted; in the others None is printed as a dash. On a terminal (or within `width`) the
-    longest cells are shortened in the middle; if that is not enough, the last columns are omitted.
+    A column without any value is omitted; in the others None is printed as a dash. To fit `width` the longest cells are
+    shortened in the middle; if that is not enough, the last columns are omitted.
     """
     telling = [n for n in range(len(titles)) if not rows or any(row[n] not in (None, "") for row in rows)]
     cells = [[titles[n] for n in telling], *([_cell(row[n]) for n in telling] for row in rows)]
-    widths = _fitting(list(zip(*cells, strict=True)), width or _terminal_width())
+    widths = _fitting(list(zip(*cells, strict=True)), width)
     cells = [[_shortened(cell, width) for cell, width in zip(row, widths, strict=False)] for row in cells]
     lines = []
     for number, row in enumerate(cells):
@@ -115,10 +144,6 @@ def _shortened(text: str, width: int) -> str:
         return text
     end = (width - 1) * 2 // 3
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
-
-
-def _terminal_width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def pairs(facts: Sequence[tuple[str, Any]]) -> str:

@@ -10,19 +10,19 @@ from app.cli.output.messages import Document, ago, in_flight, took
 TAIL_LINES = 50
 
 
-def services_table(services: list[Document]) -> str:
+def services_table(services: list[Document], width: int | None) -> str:
     """Format services, one row each."""
     titles = ("SERVICE", "STATE", "SERVING", "REV", "IMAGE", "PROFILE", "URL")
-    return columns(titles, [_service_row(service) for service in services])
+    return columns(titles, [_service_row(service) for service in services], width)
 
 
-def instances_table(instances: list[Document]) -> str:
+def instances_table(instances: list[Document], width: int | None) -> str:
     """Format instances, one row each; empty if there are none."""
     if not instances:
         return ""
     titles = ("INSTANCE", "STATUS", "REV", "ADDRESS", "IN FLIGHT", "RESTARTS", "AGE")
     fields = ("id", "status", "revision", "address", "in_flight", "restarts")
-    return columns(titles, [[*(i.get(name) for name in fields), ago(i.get("created_at"))] for i in instances])
+    return columns(titles, [[*(i.get(name) for name in fields), ago(i.get("created_at"))] for i in instances], width)
 
 
 def service_table(service: Document, newest: Document | None) -> str:

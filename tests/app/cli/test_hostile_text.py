@@ -16,7 +16,7 @@ import structlog
 from app.cli import terminal
 from app.cli.client.events import Event
 from app.cli.errors import CliError
-from app.cli.output.console import Output, coloured, columns, pairs
+from app.cli.output.console import Format, Output, coloured, columns, pairs
 from app.cli.output.messages import format_event
 from app.cli.terminal import echo_json, rendered, styled
 from app.log_config import configure
@@ -81,8 +81,8 @@ def test_output_of_every_kind_is_cleaned(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_json_output_escapes_control_characters_and_loses_none(capsys: pytest.CaptureFixture[str]) -> None:
     echo_json({"text": HOSTILE})
-    Output(as_json=True).line({"text": HOSTILE}, "")
-    Output(as_json=True).error(CliError("", document={"text": HOSTILE}))
+    Output(Format.JSON).line({"text": HOSTILE}, "")
+    Output(Format.JSON).error(CliError("", document={"text": HOSTILE}))
     said = capsys.readouterr().out
     assert all(" " <= character < "\x7f" or character == "\n" for character in said)
     first, second, *_ = said.splitlines()

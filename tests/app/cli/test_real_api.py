@@ -93,7 +93,7 @@ def test_deploy_tells_of_an_image_that_was_not_pulled_even_if_nothing_changes(fi
 def test_service_logs_are_followed_through_a_deployment(fixture: CliFixture) -> None:
     for tag in ("1", "2"):
         fixture.engine.behave(f"web:{tag}", Behaviour(log=f"hello\u2028from\x85{tag}"))
-    assert fixture.sluice(*DEPLOY, "--replicas", "1").exit_code == 0
+    assert fixture.sluice(*DEPLOY[:4], *DEPLOY[6:]).exit_code == 0
     command = [sys.executable, "-c", "from app.cli import main; main()", "logs", "web", "-f"]
     environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
