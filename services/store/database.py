@@ -102,7 +102,8 @@ class Store:
         """Run write transactions one after another, each while no read runs if possible.
 
         A write that holds the lock does not wait for reads later than MAX_READER_PREFERENCE seconds after it was requested.
-        A write that is cancelled in its thread holds the lock until its transaction has ended.
+        A write whose cancel scope is cancelled in its thread holds the lock until its transaction has ended. A task that is
+        cancelled otherwise does not, and the next write then waits in its thread for the only connection.
         """
         deadline = anyio.current_time() + MAX_READER_PREFERENCE
         async with self._write_lock:

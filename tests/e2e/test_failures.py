@@ -19,9 +19,9 @@ NOWHERE = "127.0.0.1:1/no/such:1"
 """An image of a registry that refuses connections."""
 
 BROKEN: dict[str, tuple[dict[str, str], str]] = {
-    "exits at once": ({"HELLO_EXIT_AT_START": "3"}, "it exits at once"),
+    "exits at once": ({"HELLO_EXIT_AT_START": "3"}, "this version is broken"),
     "never healthy": ({"HELLO_NEVER_HEALTHY": "1"}, "listens on port"),
-    "one of three exits": ({"HELLO_EXIT_AT_START": "3", "HELLO_FAULTY_SLOTS": "2"}, "it exits at once"),
+    "one of three exits": ({"HELLO_EXIT_AT_START": "3", "HELLO_FAULTY_SLOTS": "2"}, "this version is broken"),
     "one of three is never healthy": ({"HELLO_NEVER_HEALTHY": "1", "HELLO_FAULTY_SLOTS": "2"}, "listens on port"),
 }
 
@@ -169,7 +169,7 @@ async def test_taken_link_port_fails_only_the_deployment_that_adds_the_link(
             failed = await fixture.update(links=[api], expect="rolled_back")
             await fixture.deploy({"service": api, "image": fixture.images.two})
     assert failed["reason"] == "gateway_unverified"
-    assert f"the link to {api}: {bridge}:{port} is in use" in failed["message"]
+    assert f"the link to {api}: " in failed["message"] and f"{bridge}:{port} is in use" in failed["message"]
     assert await fixture.starts() == before
     await fixture.update(links=[api])
     async with httpx.AsyncClient(base_url=f"http://{bridge}:{port}") as http:
