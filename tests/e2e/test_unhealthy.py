@@ -18,6 +18,8 @@ CHECK: Json = {"path": "/healthz", "start_period": 5}
 """The default check (every second, 2 s for an answer, 3 failures) with a start period fit for a test."""
 NOTICED = 3 * (1 + 2) + 2.0
 """Seconds in which a hung instance must be shown: retries × (interval + timeout), and the poll of the gateway."""
+STATES = {"down": "down", "degraded": "unhealthy", "serving": "serving"}
+"""Status of a service without a deployment in progress → its state."""
 START = 2.0
 """Seconds that an instance of samples/hello takes to start on a busy machine."""
 
@@ -33,7 +35,7 @@ async def hang(fixture: ServiceFixture, instance: str = "") -> float:
 async def service_is(fixture: ServiceFixture, status: str, *, within: float) -> Json:
     async def look() -> Json | None:
         found = await fixture.of_service()
-        return found if found["status"] == status else None
+        return found if (found["status"], found["state"]) == (status, STATES[status]) else None
 
     return await fixture.until(look, within=within)
 

@@ -15,6 +15,7 @@ from app.api import sse
 from services.actor import SYSTEM
 from services.engine.usage_sampler import UsageRate
 from services.grant import Grant
+from services.rollouts.state.runtime_status import CRASH_LOOPING
 from services.store.tables import Deployment, Instance
 from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.dashboard_server import free_port, serving
@@ -68,6 +69,18 @@ def test_stream_sends_the_whole_page_first_and_then_only_changed_parts(
         event, data = next(reported)
         assert parts(data) == ["timeline"]
         assert ">97<" in data
+
+
+def test_stream_of_the_overview_sends_a_state_that_no_event_reports(fixture: DashboardFixture, client: httpx.Client) -> None:
+    with client.stream("GET", "/ui/stream") as stream:
+        reported = messages(stream)
+        assert next(reported)[0] == "hello"
+        assert 'data-state="deploying"' in next(reported)[1]
+        fixture.sluice.runtime_status.set_warnings("web", [CRASH_LOOPING])
+        fixture.wake()
+        data = next(reported)[1]
+        assert 'data-state="crash_looping"' in data
+        assert "<strong>1</strong> crash looping</a>" in data
 
 
 def test_stream_batches_many_notifications_into_few_messages(fixture: DashboardFixture, client: httpx.Client) -> None:

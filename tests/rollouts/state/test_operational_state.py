@@ -16,6 +16,7 @@ from services.rollouts.state.operational_state import (
     ServiceFacts,
     service_state,
 )
+from services.rollouts.state.runtime_status import CRASH_LOOPING, RuntimeStatus
 from services.rollouts.state.service_facts import read_facts, read_states
 from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Instance, Service
@@ -87,6 +88,13 @@ def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
     made.service("web", 3)
     yield made
     made.close()
+
+
+def test_a_change_of_warnings_is_reported_once() -> None:
+    status = RuntimeStatus()
+    changes = [status.set_warnings("web", warnings) for warnings in ([], [CRASH_LOOPING], [CRASH_LOOPING], [])]
+    assert changes == [False, True, False, True]
+    assert status.crash_looping() == frozenset()
 
 
 def state(fixture: DashboardFixture, *crash_looping: str) -> OperationalState:
