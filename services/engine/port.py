@@ -237,6 +237,9 @@ class Engine(Protocol):
     async def enable_auto_restart(self, instance: str) -> None:
         """Set the restart policy to `always`, because the instance has been admitted."""
 
+    async def reconnect(self, instance: str, address: str) -> None:
+        """Connect a running container to Sluice's network with this address again. Succeeds if it has the address."""
+
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         """Return all containers of this Sluice, or those of one service, in any state."""
 

@@ -81,7 +81,7 @@ async def test_hung_only_instance_is_shown_as_down_and_replaced(fixture: Service
 
 async def test_disconnected_instance_of_three_is_replaced_without_loss(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3))
-    async with fixture.load(posts=0):
+    async with fixture.load(posts=0.3, slow=0.1):
         victim = (await fixture.containers())[0]
         began = time.monotonic()
         await fixture.docker("network", "disconnect", fixture.sluice.name, victim["Id"])

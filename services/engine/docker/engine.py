@@ -126,6 +126,9 @@ class DockerEngine:
     async def enable_auto_restart(self, instance: str) -> None:
         await self.clients.call(lambda client: self._enable_auto_restart(client, instance))
 
+    async def reconnect(self, instance: str, address: str) -> None:
+        await self.clients.call(lambda client: self._reconnect(client, instance, address))
+
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         signatures = await self.clients.call(lambda client: self._list(client, service))
         views = {id: self._inspect_cache.get(id, signature) for id, signature in signatures.items()}
@@ -280,6 +283,15 @@ class DockerEngine:
             except NotFound:
                 raise EngineError(f"{instance} was removed", reason="instance_gone") from None
             self._inspect_cache.invalidate(view.container_id)
+
+    def _reconnect(self, client: docker.APIClient, instance: str, address: str) -> None:
+        view = self._find(client, instance)
+        if view is None or view.state != "running" or view.address == address:
+            return
+        if view.address is not None:
+            client.disconnect_container_from_network(view.container_id, self.network)
+        client.connect_container_to_network(view.container_id, self.network, ipv4_address=address)
+        self._inspect_cache.invalidate(view.container_id)
 
     def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
         """Return the ids of this Sluice's containers, each with the state that the engine's list shows."""

@@ -18,9 +18,9 @@ Longer than the gateway's keep-alive window.
 
 
 LOST_DRAIN_TIMEOUT = 10.0
-"""Seconds for which an instance that lost its address is drained at most.
+"""Seconds for which an instance that lost its address is drained at most, if it cannot be connected again.
 
-The instance answers nothing any more, but the gateway needs about 5 s to notice that and to send GETs to another instance.
+Requests that reached it fail after about 5 s in the gateway, which then sends GETs to another instance.
 """
 
 

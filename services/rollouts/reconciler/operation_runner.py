@@ -20,6 +20,7 @@ from services.rollouts.reconciler.operations import (
     FetchLogTail,
     Operation,
     Publish,
+    Reconnect,
     Unpublish,
     is_routed,
 )
@@ -104,6 +105,8 @@ class OperationRunner:
                 state.published = None
             case ExecuteStep():
                 await self._execute(operation)
+            case Reconnect(row):
+                await self._ports.engine.reconnect(row.id, row.address)
             case FetchLogTail(row, revision):
                 state.log_tails[row.id] = await self._executor.fetch_log_tail(row, revision)
 

@@ -64,6 +64,20 @@ class ExecuteStep:
 
 
 @dataclass(frozen=True)
+class Reconnect:
+    """Connect a draining instance that lost its address with that address again.
+
+    Its requests in flight then end as they would have; no other request can reach it.
+    """
+
+    row: Instance
+
+    @property
+    def key(self) -> str:
+        return self.row.id
+
+
+@dataclass(frozen=True)
 class FetchLogTail:
     """Fetch the log tail of a failed instance.
 
@@ -78,7 +92,7 @@ class FetchLogTail:
         return f"log of {self.row.id}"
 
 
-Operation = Activate | Publish | Unpublish | ExecuteStep | FetchLogTail
+Operation = Activate | Publish | Unpublish | ExecuteStep | Reconnect | FetchLogTail
 
 
 def is_routed(operation: Operation) -> bool:

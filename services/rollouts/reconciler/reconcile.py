@@ -22,7 +22,7 @@ from services.rollouts.reconciler.publication import plan_publication
 from services.rollouts.reconciler.result import ReconcileResult, ReconcileStatus
 from services.rollouts.reconciler.route_continuity import preserve_routes
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
-from services.rollouts.reconciler.step_writes import write_steps
+from services.rollouts.reconciler.step_writes import plan_reconnections, write_steps
 from services.rollouts.state.dependencies import is_blocked
 from services.rollouts.state.instance_health import last_check, unhealthy_instances, warnings
 from services.rollouts.state.planner_inputs import desired_state, observe_instances, probe_targets
@@ -116,7 +116,11 @@ def _write_plan(tx: ServiceTransaction, plan: Plan, observed: Sequence[ObservedI
     requeue_at = min((at for at in (plan.requeue_at, publication.requeue_at) if at is not None), default=None)
     plan_changed = deployment.status_changed or any(isinstance(step, MarkDraining | Recall) for step in plan.steps)
     return ReconcileResult(
-        operations=(*publication.operations, *steps.operations),
+        operations=(
+            *publication.operations,
+            *steps.operations,
+            *plan_reconnections(tx, observed, steps.operations),
+        ),
         status=ReconcileStatus(
             instances=steps.created,
             routers_current=not publication.operations,

@@ -9,7 +9,7 @@ from typing import Any
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import health_deadline_exceeded
 from services.rollouts.planner.steps import Admit, Create, MarkDraining, Recall, Start, Step, Stop
-from services.rollouts.reconciler.operations import ExecuteStep
+from services.rollouts.reconciler.operations import ExecuteStep, Reconnect
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
 from services.rollouts.state.addresses import SubnetExhausted, allocate_address
 from services.rollouts.state.host_ports import HostPortsExhausted, allocate_host_port
@@ -75,6 +75,19 @@ def write_steps(
                     _mark_stopping(tx, row)
                 operations.append(_operation(tx, step, row))
     return StepWrites(tuple(operations), tuple(created), tuple(crashes), capacity_error)
+
+
+def plan_reconnections(
+    tx: ServiceTransaction, observed: Sequence[ObservedInstance], operations: Sequence[ExecuteStep]
+) -> list[Reconnect]:
+    """Return the reconnections of draining instances with requests in flight for which no step is planned."""
+    rows = {row.id: row for row in tx.snapshot.instances}
+    planned = {operation.key for operation in operations}
+    return [
+        Reconnect(rows[instance.id])
+        for instance in observed
+        if instance.lost and instance.draining_since is not None and not instance.drained and instance.id not in planned
+    ]
 
 
 def _operation(tx: ServiceTransaction, step: Step, row: Instance) -> ExecuteStep:

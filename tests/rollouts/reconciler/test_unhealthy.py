@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.engine.port import EngineError
 from services.rollouts.planner.progress import LOST_DRAIN_TIMEOUT
 from services.rollouts.reconciler.watcher import ENGINE_RESYNC, ROUTER_POLL
 from services.store.tables import Event, Instance
@@ -231,17 +232,34 @@ def test_hung_instance_that_must_not_run_twice_is_restarted_in_place_with_backof
 def test_instance_that_lost_its_address_has_failed_and_is_replaced_at_once(tell: Tell, address: str | None) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=3)
+        simulation.gateway.unreachable.add("web-r1-2")
         simulation.busy("web-r1-2", 1000)
         simulation.engine.disconnect("web-r1-2", address)
         await asyncio.sleep(1)
         assert statuses(simulation).count("serving") == 3
-        await asyncio.sleep(LOST_DRAIN_TIMEOUT)
+        assert "web-r1-2" in simulation.engine.running, "it is connected again until its request has ended"
+        simulation._finish("web-r1-2")
+        await asyncio.sleep(2)
         assert ("mark_dead", "web-r1-2") in simulation.gateway.calls
         assert statuses(simulation) == ["serving"] * 3
         row = row_of(simulation, "web-r1-2")
         assert (row.status, row.failure_reason, row.stopped_at is not None) == ("failed", "died", True)
         how = f"has {address} in" if address else "was disconnected from"
         assert how in (row.failure or "")
+        assert "web-r1-2" not in simulation.engine.running
+
+    tell(story)
+
+
+def test_instance_that_cannot_be_connected_again_is_force_closed(tell: Tell) -> None:
+    async def story(simulation: ControllerSimulation) -> None:
+        await served(simulation, replicas=3)
+        simulation.gateway.unreachable.add("web-r1-2")
+        simulation.busy("web-r1-2", 1000)
+        simulation.engine.fail_next("reconnect", EngineError("Address already in use"), times=1000)
+        simulation.engine.disconnect("web-r1-2")
+        await asyncio.sleep(LOST_DRAIN_TIMEOUT + 8)
+        assert simulation.gateway.cuts == [("web-r1-2", 1)]
         assert "web-r1-2" not in simulation.engine.running
 
     tell(story)

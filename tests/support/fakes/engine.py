@@ -38,6 +38,7 @@ Call = Literal[
     "existing_volumes",
     "start",
     "enable_auto_restart",
+    "reconnect",
     "observe",
     "stop",
     "remove",
@@ -319,6 +320,11 @@ class FakeEngine:
                 raise EngineError(f"{instance} was removed", reason="instance_gone")
             if not self.forgets_policies:
                 self.containers[instance].auto_restart = True
+
+    async def reconnect(self, instance: str, address: str) -> None:
+        with self._record("reconnect", instance):
+            if instance in self.containers:
+                self.containers[instance].address = address
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         await self._pause()

@@ -58,6 +58,8 @@ class FakeGateway:
         """(instance, number of requests that were cut) of each force-close."""
         self.silent = False
         """The gateway does not answer: every call raises without effect."""
+        self.unreachable: set[str] = set()
+        """Instances without a network: their requests in flight do not end when they are marked dead."""
         self.unfit: dict[str, RoutedService] = {}
         """Service → what it stays at `restore`, because its new configuration conflicts with the others."""
         self.before: Callable[[str, str], Awaitable[None]] | None = None
@@ -159,7 +161,7 @@ class FakeGateway:
             if server is not None and (server.endpoint.start_id == start_id or server.state != "admitted"):
                 server.state = "closed"
                 for worker in self.workers:
-                    if instance in worker.servers:
+                    if instance in worker.servers and instance not in self.unreachable:
                         worker.servers[instance].in_flight = 0
                 self._bury()
 
