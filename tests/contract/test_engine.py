@@ -37,6 +37,8 @@ class Yard(Protocol):
 
     def spec(self, id: str, behaviour: Behaviour = ..., **fields: Any) -> InstanceSpec: ...
     def become_healthy(self, instance: str) -> None: ...
+    def disconnect(self, instance: str, address: str | None = None) -> None: ...
+    def pause(self, instance: str, *, paused: bool = True) -> None: ...
     def take_name(self, instance: str) -> None: ...
     def forget(self, tag: str) -> None: ...
     def compose(self, project: str, service: str) -> AbstractContextManager[str]: ...
@@ -61,6 +63,12 @@ class FakeSide:
 
     def become_healthy(self, instance: str) -> None:
         self.engine.set_health(instance, "healthy")
+
+    def disconnect(self, instance: str, address: str | None = None) -> None:
+        self.engine.disconnect(instance, address)
+
+    def pause(self, instance: str, *, paused: bool = True) -> None:
+        self.engine.pause(instance, paused=paused)
 
     def take_name(self, instance: str) -> None:
         self.engine.occupy(instance)
@@ -97,6 +105,16 @@ class RealSide:
 
     def become_healthy(self, instance: str) -> None:
         self.fixture.execute(instance, "touch", "/tmp/healthy")
+
+    def disconnect(self, instance: str, address: str | None = None) -> None:
+        client, container = self.fixture.client, f"{self.fixture.name}-{instance}"
+        client.disconnect_container_from_network(container, self.fixture.name)
+        if address is not None:
+            client.connect_container_to_network(container, self.fixture.name, ipv4_address=address)
+
+    def pause(self, instance: str, *, paused: bool = True) -> None:
+        container = f"{self.fixture.name}-{instance}"
+        (self.fixture.client.pause if paused else self.fixture.client.unpause)(container)
 
     def take_name(self, instance: str) -> None:
         self.fixture.client.create_container(
@@ -425,6 +443,39 @@ async def test_health_of_a_container_check_is_reported(fixture: Yard, reported: 
     await reported.heard("health", "web-r1-1")
     view = await seen(fixture, "web-r1-1")
     assert view is not None and view.health == "healthy"
+
+
+async def test_disconnection_is_reported_and_undone_by_a_reconnection(fixture: Yard, reported: Told) -> None:
+    started = await fixture.engine.start(fixture.spec("web-r1-1"))
+    fixture.disconnect("web-r1-1")
+    event = await reported.heard("disconnect", "web-r1-1")
+    assert (event.service, event.start_id) == ("web", started.start_id)
+    view = await seen(fixture, "web-r1-1")
+    assert view is not None and (view.state, view.address) == ("running", None)
+    for _ in range(2):
+        await fixture.engine.reconnect("web-r1-1", started.address or "")
+        assert await seen(fixture, "web-r1-1") == started
+    other = fixture.spec("web-r1-2").address
+    fixture.disconnect("web-r1-1", other)
+    await until_seen(fixture, lambda view: view.address == other)
+    await fixture.engine.reconnect("web-r1-1", started.address or "")
+    assert await seen(fixture, "web-r1-1") == started
+
+
+async def until_seen(fixture: Yard, condition: Callable[[ContainerView], bool]) -> None:
+    async with asyncio.timeout(20):
+        while (view := await seen(fixture, "web-r1-1")) is None or not condition(view):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.02)
+
+
+async def test_paused_container_is_reported_as_running_and_paused(fixture: Yard, reported: Told) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1"))
+    fixture.pause("web-r1-1")
+    await reported.heard("health", "web-r1-1")
+    view = await seen(fixture, "web-r1-1")
+    assert view is not None and (view.state, view.paused) == ("running", True)
+    fixture.pause("web-r1-1", paused=False)
+    await until_seen(fixture, lambda view: not view.paused)
 
 
 async def test_probe_by_sluice_disables_the_images_health_check(fixture: Yard) -> None:

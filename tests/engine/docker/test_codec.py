@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def test_inspection_is_parsed_into_a_view() -> None:
     assert (view.instance, view.service, view.revision, view.deployment, view.slot) == ("web-r2-3", "web", 2, 7, 3)
     assert (view.address, view.health, view.auto_restart, view.restarts) == ("10.203.0.5", "healthy", True, 1)
     assert view.start_id == "c1@2026-11-24T10:00:00Z"
+
+
+def test_last_run_of_the_health_check_is_parsed_with_its_time_in_the_engines_zone() -> None:
+    runs = [
+        {"Start": "2026-11-24T11:00:00Z", "End": "2026-11-24T11:00:01Z", "ExitCode": 0, "Output": ""},
+        {"Start": "…", "End": "2026-11-24T12:00:01.123456789+01:00", "ExitCode": 3, "Output": "stuck\n" + 999 * "x"},
+    ]
+    view = parse_container(inspection(Health={"Status": "unhealthy", "Log": runs}), "sluice", "sluice")
+    assert view is not None and view.last_test is not None
+    assert (view.last_test.exit_code, view.last_test.output[:7], len(view.last_test.output)) == (3, "stuck\nx", 300)
+    assert view.last_test.at == datetime(2026, 11, 24, 11, 0, 1, 123456, UTC).timestamp()
 
 
 @pytest.mark.parametrize(
