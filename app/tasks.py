@@ -81,7 +81,7 @@ async def run_controller(sluice: AppContext) -> None:
 
 
 async def supervise_infrastructure(sluice: AppContext) -> None:
-    """Create the network and start the gateway again as soon as one is missing, once the infrastructure was up.
+    """Create the network and start the gateway again when one is missing after the start.
 
     The controller runs again if the network could not get its subnet back.
     """

@@ -193,7 +193,7 @@ class ChaosActions:
         return True
 
     async def disconnect_instance(self) -> bool:
-        """Disconnect an instance from Sluice's network; half of the time the instance is connected again, elsewhere.
+        """Disconnect an instance from Sluice's network; connect it again half of the time.
 
         Returns False if no instance could be chosen.
         """

@@ -78,7 +78,7 @@ class StatusOracle:
                     self.compare(row["name"], row["status"], now, now - self._reachable_since)
 
     def compare(self, name: str, status: str, now: float, reachable: float) -> None:
-        """Record a violation if the status contradicts the answers. `reachable`: seconds since the API answers."""
+        """Record a violation if the status contradicts the answers; `reachable`: seconds of API uptime."""
         self.checks += 1
         answers = self._answers[name]
         silent = answers.silent_for(now)

@@ -35,7 +35,7 @@ def claim_content(
 
 @asynccontextmanager
 async def earlier_answer(sluice: AppContext, claim: IdempotencyClaim | None) -> AsyncIterator[dict[str, Any] | None]:
-    """Yield the stored answer to the same request, or None for a new one, whose answer the block then stores.
+    """Yield the stored answer to the same request; None for a new one, whose answer the block stores.
 
     Blocks with the same key run one after another. Raises RequestError 422 `idempotency_key_reused` if the key was used
     for another request.

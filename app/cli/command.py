@@ -85,7 +85,7 @@ def local_command(work: Callable[Concatenate[Output, P], int | None]) -> Callabl
 
 
 def _run(options: dict[str, Any], work: Callable[[Output, dict[str, Any]], int | None]) -> None:
-    """Call `work` with the output and the command's own arguments; exit with its code, or print its CliError."""
+    """Call `work` with the output and the command's arguments; exit with its code, or print its error."""
     as_json, quiet, output = (options.pop(name) for name in _OUTPUT)
     out = Output(output or (Format.JSON if as_json else None), quiet=quiet)
     try:

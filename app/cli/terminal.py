@@ -47,7 +47,7 @@ def echo_json(document: Any, *, indent: int | None = None) -> None:
 
 
 def echo_yaml(document: Any, *, more: bool = False) -> None:
-    """Print the document as YAML in ASCII, with every control character escaped; `more`: one of several documents."""
+    """Print a document as YAML in ASCII, control characters escaped; `more`: one of several documents."""
     import yaml  # takes a while to load, and is used by few commands
 
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=False)

@@ -1,4 +1,4 @@
-"""Add the repository digest of each revision's image, by which an image that the engine lost is pulled again."""
+"""Add the repository digest of each revision's image, so that a lost image can be pulled again."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def scale_and_limits(findings: Findings, keys: dict[str, Node]) -> Fields:
 
 
 def unite(findings: Findings, fields: Fields, older: Fields) -> None:
-    """Add fields written beside `image` to those of `deploy`; one that is written in both must be the same."""
+    """Add the fields beside `image` to those of `deploy`; a field in both must have one value."""
     for name, (value, node) in older.items():
         present, place = fields.get(name, (None, node))
         if isinstance(value, dict) and isinstance(present, dict):

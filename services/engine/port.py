@@ -238,7 +238,7 @@ class Engine(Protocol):
         """Set the restart policy to `always`, because the instance has been admitted."""
 
     async def reconnect(self, instance: str, address: str) -> None:
-        """Connect a running container to Sluice's network with this address again. Succeeds if it has the address."""
+        """Connect a running container to Sluice's network again with this address. Idempotent."""
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         """Return all containers of this Sluice, or those of one service, in any state."""

@@ -108,7 +108,7 @@ class Infrastructure:
             return network
 
     async def check_network(self) -> Mapping[str, Any]:
-        """Return the network's facts for /readyz. Raises EngineError if the network is missing or not Sluice's."""
+        """Return the network's facts for /readyz; raise EngineError if it is missing or not Sluice's."""
         if await self._engine.inspect_network() is None:
             raise EngineError("the instances' network is missing; Sluice creates it within seconds")
         return {}
@@ -172,7 +172,7 @@ class Infrastructure:
         return self._network
 
     async def _network_is_missing(self) -> bool:
-        """Return whether the network is missing or replaced by another one; False if the engine does not answer."""
+        """Return whether the network is missing or replaced; False if the engine does not answer."""
         try:
             return await self._engine.inspect_network() is None
         except EngineError as error:

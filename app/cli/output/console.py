@@ -1,4 +1,4 @@
-"""Output of a command: results on stdout, messages and errors on stderr; with -o json or yaml one document.
+"""Output of a command: results on stdout, messages on stderr; one document with -o json or yaml.
 
 app/cli/terminal.py cleans all printed text, so text is cleaned here only if its width is counted.
 """

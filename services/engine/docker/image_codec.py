@@ -35,7 +35,7 @@ def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
 
 
 def digest_in(found: Mapping[str, Any], reference: str) -> str | None:
-    """Return the image's `repository@sha256:…` in the repository of `reference`, None if it was never pulled from there."""
+    """Return the image's `repository@sha256:…` in the repository of `reference`, None if not pulled."""
     repository = f"{_familiar(parse_repository_tag(reference)[0])}@"
     return next((digest for digest in found.get("RepoDigests") or () if digest.startswith(repository)), None)
 

@@ -55,7 +55,7 @@ class Images:
         self._silent_until: dict[str, float] = {}
 
     def pull(self, client: docker.APIClient, reference: str, auth: str | None) -> ImageInfo:
-        """Pull an image. Blocks. If the registry cannot be reached and the image is present, return the current one.
+        """Pull an image, blocking. Return the image that is present if the registry cannot be reached.
 
         Raises EngineError `image_pull_failed` if the registry refuses, or if there is no image to use.
         """

@@ -1,4 +1,4 @@
-"""Continuity of routes and links: the last check before a deployment withdraws an instance of the revision before."""
+"""Continuity of routes and links: the last check before a deployment withdraws an old instance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.rollouts.state.status import Status
 def preserve_routes(
     tx: ServiceTransaction, plan: Plan, observed: Sequence[ObservedInstance], publication: Publication
 ) -> Plan:
-    """Return the plan, unless its withdrawals would leave a route or link name without an instance to lead to.
+    """Return the plan, unless its withdrawals would leave a route or link name without an instance.
 
     The routes and link names that the current and the desired revision share must lead to the desired one first. If the
     desired revision can serve none of them, the deployment fails. If the routers do not have them yet, its withdrawals wait;

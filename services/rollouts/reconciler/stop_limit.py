@@ -17,7 +17,7 @@ whole `stop_grace_period`. The limit does not apply to workers (instances withou
 
 @dataclass(frozen=True)
 class StopLimit:
-    """The signal, the seconds until SIGKILL, what sets them, and advice for an instance that had to be killed."""
+    """Signal, seconds until SIGKILL, the setting of both, and advice for an instance that was killed."""
 
     signal: str
     grace: float

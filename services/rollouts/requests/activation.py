@@ -77,7 +77,7 @@ class DeploymentActivator:
         self._credentials.forget(id)
 
     async def _activate_stored(self, id: int) -> None:
-        """Activate a deployment of a stored revision, whose image is pulled again before if the engine has lost it."""
+        """Activate a deployment of a stored revision; pull its image again if the engine has lost it."""
         revision = await self._store.read(lambda session: revision_to_start(session, session.get_one(Deployment, id)))
         if revision is None:
             await self._store.write(lambda session: self.activate(session, id))
@@ -98,7 +98,7 @@ class DeploymentActivator:
         await self._store.write(apply)
 
     def warn_of_image(self, session: Session, id: int, image: ImageInfo, revision: Revision) -> None:
-        """Add the warnings about the image of a stored revision to a pending deployment that replaces instances."""
+        """Add the warnings about a stored revision's image to a pending deployment."""
         deployment = session.get_one(Deployment, id)
         if deployment.status == Status.PENDING and deployment.kind != Kind.SCALE:
             for code, text in image_warnings(image, revision_spec(revision)):

@@ -134,7 +134,7 @@ def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]
 
 
 def _refusal(row: Deployment) -> list[dict[str, str]]:
-    """Return a warning with the reason for which the deployment would end before it begins, if there is one."""
+    """Return a warning with the reason why the deployment would end before it begins, if any."""
     if row.status not in REFUSED:
         return []
     return [{"code": row.reason or row.status, "message": f"the deployment would fail: {row.message}"}]

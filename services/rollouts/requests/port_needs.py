@@ -16,7 +16,7 @@ from services.store.tables import Revision
 
 @dataclass(frozen=True)
 class PortNeed:
-    """A reason why a service cannot be a worker. `clause` completes "… and"; `remedy` says how to remove the reason."""
+    """A reason why a service cannot be a worker; `clause` completes "… and", `remedy` is the fix."""
 
     field: str
     clause: str

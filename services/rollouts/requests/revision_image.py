@@ -29,7 +29,7 @@ def revision_to_start(session: Session, deployment: Deployment) -> Revision | No
 
 
 async def ensure_image(engine: Engine, revision: Revision) -> ImageInfo:
-    """Return the revision's image. Pull it by its digest, with the operator's credentials, if the engine has lost it.
+    """Return the revision's image; pull it by its digest if the engine has lost it.
 
     Raises EngineError `image_gone` if it cannot be pulled, and a transient one if the engine does not answer.
     """

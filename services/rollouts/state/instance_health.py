@@ -62,7 +62,7 @@ def failed_check(state: EndpointState) -> str:
 
 
 def lost_address(row: Instance, container: ContainerView) -> str:
-    """Return how a running container lost the address of its row, as a clause for people; empty if it has the address."""
+    """Return how a running container lost its row's address, as a clause; empty if it has the address."""
     if container.state != "running" or container.address == row.address:
         return ""
     if container.address is None:

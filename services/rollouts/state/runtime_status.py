@@ -16,7 +16,7 @@ CRASH_LOOPING = {
 
 @dataclass(frozen=True)
 class InstanceStop:
-    """The stop of an instance, which got `signal` at `began_at` (since the epoch) and is killed `grace` seconds later."""
+    """The stop of an instance: `signal` sent at `began_at` (epoch), SIGKILL `grace` seconds later."""
 
     began_at: float
     signal: str
