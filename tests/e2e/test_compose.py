@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from services.compose.document import parse_layer
+from services.compose.merge import merge
+from services.compose.serialization import serialize
 from tests.support.service_fixture import ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
@@ -56,3 +59,24 @@ async def test_compose_project_is_deployed_and_its_store_stays_with_compose(fixt
     finally:
         await fixture.docker("rm", "--force", "--volumes", store)
         await fixture.docker("network", "rm", network)
+
+
+async def test_merged_compose_files_start_the_container_that_both_describe(fixture: ServiceFixture) -> None:
+    base = f"""\
+services:
+  {fixture.service}:
+    image: {fixture.images.one}
+    ports: ["8080:8000"]
+    environment: {{DATABASE_URL: "postgres://db/shop", LOG_LEVEL: info, PRICE: "5 $$"}}
+    x-sluice: {{healthcheck: {{path: /healthz}}}}
+"""
+    prod = f"services:\n  {fixture.service}:\n    environment: [LOG_LEVEL=warning]\n"
+    text = serialize(merge([parse_layer(base, {}, "compose.yaml"), parse_layer(prod, {}, "compose.prod.yaml")]))
+    answer = await fixture.http.post("/apply", params={"project": fixture.service, "wait": 60}, content=text)
+    assert answer.status_code == 200, f"{answer.text}\n{fixture.sluice.last_words(15)}"
+    [container] = await fixture.containers()
+    environment = set(container["Config"]["Env"])
+    assert {"DATABASE_URL=postgres://db/shop", "LOG_LEVEL=warning", "PRICE=5 $"} <= environment
+    service = await fixture.get(f"/services/{fixture.service}")
+    assert (service["spec"]["port"], service["spec"]["healthcheck"]["path"]) == (8000, "/healthz")
+    await fixture.http.delete(f"/services/{fixture.service}", params={"wait": 30})

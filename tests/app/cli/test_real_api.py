@@ -30,7 +30,7 @@ def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: C
     assert fixture.sluice("deploy", "web", "--image", "web:1").stdout.startswith("web: nothing to change")
     second = fixture.sluice("deploy", "web", "--image", "web:2", "--note", "3f2a9c1")
     assert second.exit_code == 0, second.output
-    assert "web-r1-1  draining: deployment 2 (deploy) replaces it" in second.stderr
+    assert "web-r1-1  draining: deployment 3 (deploy) replaces it" in second.stderr
     broken = fixture.sluice("deploy", "web", "--image", "web:broken", "--json")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout)["status"] == "rolled_back"
