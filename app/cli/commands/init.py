@@ -65,7 +65,8 @@ def init(
         raise usage(f"invalid image reference: {image!r}")
     compose = None if found or service or image or _has_dockerfile(directory) else _compose_file(directory)
     if compose is not None:
-        out.say(f"{compose} needs no {DEFAULT_FILE}. To deploy its services, run: sluice deploy -f {compose}")
+        options = " ".join(f"-f {file}" for file in [compose, *_overrides(compose)])
+        out.say(f"{compose} needs no {DEFAULT_FILE}. To deploy its services, run: sluice deploy {options}")
         out.result({"service": None, "files": []}, "", "")
         return
     gitlab = gitlab or (not github and (directory / ".gitlab-ci.yml").exists())
@@ -124,6 +125,12 @@ def _compose_file(directory: Path) -> Path | None:
     The names are tried in the order in which Compose looks for them.
     """
     return next((directory / name for name in _COMPOSE_FILES if (directory / name).is_file()), None)
+
+
+def _overrides(compose: Path) -> list[Path]:
+    """Return the file that Compose merges over `compose` without being asked, if there is one."""
+    names = (f"{compose.stem}.override.yaml", f"{compose.stem}.override.yml")
+    return [path for name in names if (path := compose.with_name(name)).is_file()][:1]
 
 
 def _exposed(directory: Path) -> int | None:

@@ -50,6 +50,13 @@ def test_init_beside_a_compose_file_writes_nothing_and_its_command_works(fixture
     assert json.loads(fixture.sluice("init", "--json").stdout) == {"service": None, "files": []}
 
 
+def test_init_names_the_override_that_compose_would_merge(fixture: CliFixture) -> None:
+    Path("docker-compose.yml").write_text("services: {web: {image: 'web:1', healthcheck: {disable: true}}}\n")
+    Path("docker-compose.override.yml").write_text("services: {web: {environment: {A: 1}}}\n")
+    stderr = fixture.sluice("init").stderr
+    assert "run: sluice deploy -f docker-compose.yml -f docker-compose.override.yml\n" in stderr
+
+
 def test_init_beside_both_files_or_with_a_name_writes_a_sluice_yaml(sluice: Sluice) -> None:
     Path("compose.yaml").write_text("services: {}\n")
     assert sluice("init", "web", "--no-ci").exit_code == 0
