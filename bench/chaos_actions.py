@@ -34,8 +34,11 @@ EVERYTHING = frozenset({"GET", "POST", "SLOW"})
 POSTS = frozenset({"POST"})
 AFTERMATH = 0.4
 """Seconds after a kill in which requests affected by it may still fail."""
-HANG_SECONDS = 70.0
-"""Seconds in which requests to a service with a frozen instance may fail: its checks, and the timeout of a request."""
+HANG_SECONDS = 150.0
+"""Seconds in which requests to a service with a frozen instance may fail.
+
+An only instance without surge is restarted in place: its checks, `drain_timeout`, `stop_grace_period` and the start.
+"""
 DISCONNECT_SECONDS = 5.0
 """Seconds in which requests that were sent to a disconnected instance may still fail."""
 DEATHS_WITHIN, MOST_DEATHS = 600.0, 5

@@ -47,7 +47,7 @@ class StatusOracle:
         self._answers = {name: Answers() for name in services}
         self._reachable_since: float | None = None
         self._violations: list[str] = []
-        self._reported: set[str] = set()
+        self._disagrees_since: dict[str, float] = {}
         self.checks = 0
         self.shown_after: list[float] = []
         """For each time that a service went down: seconds from the last answer until the status said so."""
@@ -78,23 +78,28 @@ class StatusOracle:
                     self.compare(row["name"], row["status"], now, now - self._reachable_since)
 
     def compare(self, name: str, status: str, now: float, reachable: float) -> None:
-        """Record a violation if the status contradicts the answers; `reachable`: seconds of API uptime."""
+        """Record a violation if the status contradicts the answers for AGREES_WITHIN seconds.
+
+        `reachable`: seconds since the API answers again.
+        """
         self.checks += 1
         answers = self._answers[name]
         silent = answers.silent_for(now)
-        if silent >= DETECTION_SECONDS + AGREES_WITHIN <= reachable and status != "down":
-            self._violate(name, f"{name} is shown as {status}, but has not answered for {silent:.1f} s")
-        elif status == "down" and reachable >= AGREES_WITHIN and answers.answered_each_second(now, AGREES_WITHIN):
-            self._violate(name, f"{name} is shown as down, but has answered for {AGREES_WITHIN:g} s")
-        else:
-            self._reported.discard(name)
+        self._note_down(answers, status, now, silent)
+        hidden = silent >= DETECTION_SECONDS and status != "down"
+        invented = status == "down" and silent < PERIOD * 2 and answers.answered_each_second(now, AGREES_WITHIN)
+        if not (hidden or invented):
+            self._disagrees_since.pop(name, None)
+            return
+        since = self._disagrees_since.setdefault(name, now)
+        if min(now - since, reachable) >= AGREES_WITHIN:
+            self._disagrees_since[name] = now  # one violation for each period
+            last = f"its last answer is {silent:.1f} s old"
+            self._violations.append(f"{name} has been shown as {status} for {AGREES_WITHIN:g} s, but {last}")
+
+    def _note_down(self, answers: Answers, status: str, now: float, silent: float) -> None:
         if status == "down" and answers.silent_since is None:
             answers.silent_since = now - silent
             self.shown_after.append(silent)
         elif status != "down":
             answers.silent_since = None
-
-    def _violate(self, name: str, text: str) -> None:
-        if name not in self._reported:
-            self._reported.add(name)
-            self._violations.append(text)
