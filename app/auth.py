@@ -19,7 +19,7 @@ from services.auth.access import Principal
 from services.auth.tokens import scope_includes
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/ui/sign-in"})
-OPEN_BELOW = "/ui/static/"
+UNAUTHENTICATED_PREFIX = "/ui/static/"
 PAGES = "/ui/"
 REFERENCE = "/docs"
 """Page for browsers: without a token, only requests that do not accept HTML get 401."""
@@ -78,7 +78,13 @@ class Authentication:
                 await problem.response()(scope, receive, send)
                 return
         browsing = path == REFERENCE and "text/html" in connection.headers.get("accept", "")
-        if caller is not None or path in OPEN or path.startswith(OPEN_BELOW) or (path + "/").startswith(PAGES) or browsing:
+        if (
+            caller is not None
+            or path in OPEN
+            or path.startswith(UNAUTHENTICATED_PREFIX)
+            or (path + "/").startswith(PAGES)
+            or browsing
+        ):
             await self.app(scope, receive, send)
             return
         detail = "unknown, expired or revoked token" if "authorization" in connection.headers else "missing token"
@@ -130,7 +136,7 @@ def refuse_cross_site(headers: Mapping[str, str], scheme: str) -> None:
         raise Problem("cross_site", "cross-site request, or a browser that does not send its origin")
 
 
-def needs(scope: str) -> Callable[..., Awaitable[Caller]]:
+def require_scope(scope: str) -> Callable[..., Awaitable[Caller]]:
     """Return a dependency that resolves to the caller and requires `scope`."""
 
     async def check(request: Request, _documented: Annotated[Any, Depends(_BEARER)]) -> Caller:
@@ -144,7 +150,7 @@ def needs(scope: str) -> Callable[..., Awaitable[Caller]]:
 
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="`sl_…`, printed at the first start")
-Reader = Annotated[Caller, Depends(needs("read"))]
-Deployer = Annotated[Caller, Depends(needs("deploy"))]
-Writer = Annotated[Caller, Depends(needs("write"))]
-Admin = Annotated[Caller, Depends(needs("admin"))]
+Reader = Annotated[Caller, Depends(require_scope("read"))]
+Deployer = Annotated[Caller, Depends(require_scope("deploy"))]
+Writer = Annotated[Caller, Depends(require_scope("write"))]
+Admin = Annotated[Caller, Depends(require_scope("admin"))]

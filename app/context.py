@@ -24,7 +24,7 @@ from services.engine.usage_sampler import UsageSampler
 from services.eureka.external_server import ExternalEureka
 from services.eureka.registry import Registry
 from services.gateway.config.model import GatewaySettings
-from services.infrastructure.doctor_findings import Finding
+from services.infrastructure.doctor_findings import DoctorFinding
 from services.infrastructure.gateway_upgrade import UpgradeResult
 from services.readiness import Readiness
 from services.rollouts.requests.dry_run import DryRun
@@ -56,7 +56,7 @@ class InfrastructurePort(Protocol):
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None: ...
 
-    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
+    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[DoctorFinding]: ...
 
 
 class GatewayRouter(Router, TrafficCounter, Protocol):

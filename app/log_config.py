@@ -9,7 +9,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from app.settings import Settings
-from services.printable import clean
+from services.printable import strip_control_characters
 
 _QUIET = ("httpx", "httpcore", "urllib3", "docker", "alembic", "uvicorn.access", "uvicorn.error")
 
@@ -56,4 +56,4 @@ def _printable(_logger: object, _method: str, entry: EventDict) -> EventDict:
 def _on_one_line(name: str, value: object) -> object:
     if not isinstance(value, str):
         return value
-    return clean(value if name == "exception" else value.replace("\r", "\\r").replace("\n", "\\n"))
+    return strip_control_characters(value if name == "exception" else value.replace("\r", "\\r").replace("\n", "\\n"))

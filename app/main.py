@@ -34,7 +34,7 @@ from services.engine.docker.infrastructure import DockerInfrastructure
 from services.engine.infrastructure_port import HOST_SOCKET_ENV
 from services.engine.port import Engine, LogConfig
 from services.eureka.external_server import ExternalEureka
-from services.eureka.local_directory import LocalDirectory
+from services.eureka.local_lease_directory import LocalLeaseDirectory
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
@@ -153,7 +153,7 @@ def wire(
     gateway = router or haproxy
     registry = Registry(clock, LeaseRepository(store))
     external_eureka = ExternalEureka(clock, outbound=outbound)
-    routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), external_eureka)]
+    routers: list[Router] = [gateway, RegistryRouter(clock, LocalLeaseDirectory(registry), external_eureka)]
     ports = Ports(store, clock, docker, routers)
     controller = Controller(ports, notifier, runtime_status, readiness, credentials, rules, crash_points)
     return AppContext(

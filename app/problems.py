@@ -19,9 +19,9 @@ from starlette.routing import Match
 from app.audit import note_refusal
 from services.engine.port import EngineError
 from services.errors import FieldError, RequestError, field_path
-from services.nearest import suggestion
 from services.rollouts.requests.spec_errors import humanize
 from services.rollouts.state.status import InvalidTransition
+from services.suggestions import did_you_mean
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -153,9 +153,9 @@ def invalid(field: str, message: str) -> Problem:
     return Problem("invalid", f"{field}: {message}"[:1000], [FieldError(field, message)])
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def unknown_field_message(name: str, known: Sequence[str]) -> str:
     """Return the message for an unknown field name, with the nearest known name as a suggestion."""
-    return "unknown field" + suggestion(name, known)
+    return "unknown field" + did_you_mean(name, known)
 
 
 def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:

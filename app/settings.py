@@ -28,7 +28,7 @@ from app.version import VERSION
 from services.gateway.runtime.takeover import MAX_SOCKET_NAME_LENGTH
 from services.outbound import AllowedServer
 from services.rollouts.requests.spec_errors import humanize
-from services.units import duration, size
+from services.units import parse_duration, parse_size
 
 PREFIX = "SLUICE_"
 LONGEST_DATA = 107 - len("/gateway/") - MAX_SOCKET_NAME_LENGTH
@@ -152,8 +152,8 @@ class Settings(BaseSettings):
     maxconn: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
         default=8000, description="maximum number of connections of the gateway, 100 to 1000000"
     )
-    max_body_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = Field(
-        default=1024**3, description="maximum size of a request body at the gateway, in bytes or such as 100m"
+    max_body_size: Annotated[int, BeforeValidator(lambda value: parse_size(_number(value))), Field(ge=1024, le=2**50)] = (
+        Field(default=1024**3, description="maximum size of a request body at the gateway, in bytes or such as 100m")
     )
     eureka_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8761, description="the Eureka registry's port at the address of the instances' network, 0 for none"
@@ -173,12 +173,12 @@ class Settings(BaseSettings):
         description="URL prefixes or host[:port], comma-separated, of the Eureka servers that specs may name in eureka.url",
     )
     eureka_auth: bool = Field(default=False, description="true: the Eureka registry requires a token as password")
-    build_timeout: Annotated[float, BeforeValidator(lambda value: duration(_number(value))), Field(ge=1, le=86_400)] = Field(
-        default=1800.0, description="maximum duration of a build, in seconds or such as 30m"
-    )
-    build_context_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = (
-        Field(default=1024**3, description="maximum size of a build context, packed or unpacked, in bytes or such as 100m")
-    )
+    build_timeout: Annotated[
+        float, BeforeValidator(lambda value: parse_duration(_number(value))), Field(ge=1, le=86_400)
+    ] = Field(default=1800.0, description="maximum duration of a build, in seconds or such as 30m")
+    build_context_size: Annotated[
+        int, BeforeValidator(lambda value: parse_size(_number(value))), Field(ge=1024, le=2**50)
+    ] = Field(default=1024**3, description="maximum size of a build context, packed or unpacked, in bytes or such as 100m")
     build_network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")] = Field(
         default="default",
         description="the network that the `RUN` steps of a build run in: default, none, host, or one of the engine's",

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from bench.report import save, table
-from services.loadtest.http1_client import Broken, Connection, request
+from services.loadtest.http1_client import Connection, ConnectionBroken, request
 from services.loadtest.request_log import percentile
 from services.rollouts.state.status import TERMINAL
 from tests.support.docker_cli import gateway, hello
@@ -103,7 +103,7 @@ class Readers:
         try:
             connection = await Connection.open("127.0.0.1", self._sluice.port)
             answer = await connection.send(request("GET", host, path, close=True, Authorization=f"Bearer {self._token}"))
-        except (Broken, OSError) as error:
+        except (ConnectionBroken, OSError) as error:
             self.failed.append(f"{path}: {error}")
             return
         self.seconds[route].append(time.monotonic() - began)

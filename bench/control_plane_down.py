@@ -73,11 +73,17 @@ async def run(given: argparse.Namespace) -> dict[str, Any]:
                     await yard.until_serving(service, count)
                 back = time.monotonic() - began
             for name, load in (("trio", trio), ("pair", pair)):
-                summary = load.ledger.summary()
-                print(name, load.ledger.explain() if load.ledger.failures else "0 lost")
-                reads = [entry for entry in load.ledger.failures if entry.kind != "POST"]
+                summary = load.request_log.summary()
+                print(name, load.request_log.explain() if load.request_log.failures else "0 lost")
+                reads = [entry for entry in load.request_log.failures if entry.kind != "POST"]
                 rows.append(
-                    [name, summary.requests, len(reads), len(load.ledger.failures) - len(reads), len(load.ledger.twice)]
+                    [
+                        name,
+                        summary.requests,
+                        len(reads),
+                        len(load.request_log.failures) - len(reads),
+                        len(load.request_log.twice),
+                    ]
                 )
     print(json.dumps(done))
     print(table(["service", "requests", "GET lost", "POST lost", "run twice"], rows))

@@ -331,18 +331,18 @@ async def run(
                 continue
             volume = sluice.volume(f"{case.service}-orders")
             ran = lambda volume=volume: asyncio.to_thread(lambda: Counter(sluice.ledger_of(volume, images[0])))  # noqa: E731
-            mix = Workload(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
-            async with LoadGenerator(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
-                await load.until(lambda ledger: len(ledger.entries) >= 10)
+            workload = Workload(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
+            async with LoadGenerator(f"{sluice.gateway}/{case.service}", workload, executions=ran) as load:
+                await load.until(lambda request_log: len(request_log.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]
-            lost = [entry for entry in load.ledger.entries if entry.status is None or not 200 <= entry.status < 300]
-            summary = load.ledger.summary()
+            lost = [entry for entry in load.request_log.entries if entry.status is None or not 200 <= entry.status < 300]
+            summary = load.request_log.summary()
             late = summary.lost - len(lost)
             for row in of_kind:
                 row |= {"requests": summary.requests, "lost": len(lost), "late": late, "twice": summary.run_twice}
             rows += of_kind
-            assert not load.ledger.twice, load.ledger.explain()
-            assert not (kind.lossless and (lost or (late and name != "recreate"))), f"{name}: {load.ledger.explain()}"
+            assert not load.request_log.twice, load.request_log.explain()
+            assert not (kind.lossless and (lost or (late and name != "recreate"))), f"{name}: {load.request_log.explain()}"
     return rows
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.api import Api, Spoilt
 from bench.console import DemoConsole, play, verdict
-from services.loadtest.http1_client import Broken
+from services.loadtest.http1_client import ConnectionBroken
 from services.loadtest.load_generator import LoadGenerator, Workload
 from services.loadtest.request_log import RequestLog
 
@@ -74,17 +74,17 @@ class Show:
                     if step.status == "rolled_back" and await self._serving() != before:
                         raise Spoilt(f"the {step.title} changed the running revision")
                 teller.news("last responses")
-        return load.ledger
+        return load.request_log
 
     def _first(self) -> dict[str, Any]:
-        ledger = {"type": "volume", "source": self._volume, "target": "/data", "shared": True}
+        request_log = {"type": "volume", "source": self._volume, "target": "/data", "shared": True}
         return {
             "service": SERVICE,
             "mode": "replace",
             "image": "hello:1",
             "replicas": INSTANCES,
             "healthcheck": {"path": "/healthz"},
-            "volumes": [ledger],
+            "volumes": [request_log],
             "note": "make demo",
         }
 
@@ -102,20 +102,20 @@ async def perform(console: Console, rate: float) -> int:
     api = Api(url, os.environ.get("SLUICE_TOKEN", ""))
     try:
         show = Show(api, console, f"{name}-hello-ledger", rate)
-        ledger = await show.run()
+        request_log = await show.run()
         link = await api.post("/sign-in-links", {})
-    except (Spoilt, Broken, OSError) as error:
+    except (Spoilt, ConnectionBroken, OSError) as error:
         console.print("[bold red]The demo failed.[/bold red]")
         console.print(str(error), highlight=False, markup=False)
         return 1
     finally:
         await api.http.aclose()
-    return conclude(console, ledger, show.teller.seconds, link["url"])
+    return conclude(console, request_log, show.teller.seconds, link["url"])
 
 
-def conclude(console: Console, ledger: RequestLog, seconds: dict[str, float], link: str) -> int:
+def conclude(console: Console, request_log: RequestLog, seconds: dict[str, float], link: str) -> int:
     """Print the result and return the exit code."""
-    code = verdict(console, ledger, seconds)
+    code = verdict(console, request_log, seconds)
     if code == 0:
         console.print(f"\nDashboard (one-time sign-in link): {link}", soft_wrap=True, highlight=False)
         console.print(

@@ -15,7 +15,7 @@ from rich.console import Console
 from bench.api import Api, Spoilt
 from bench.console import DemoConsole, play, verdict
 from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
-from services.loadtest.http1_client import Broken
+from services.loadtest.http1_client import ConnectionBroken
 from services.loadtest.load_generator import LoadGenerator, Workload
 from services.loadtest.request_log import RequestLog
 
@@ -33,7 +33,7 @@ TOLD: dict[Way, str] = {
 class SpringShow:
     """The steps of the Spring demo.
 
-    `ledger` has all requests of the three ways, in phases that begin with the way's letter.
+    `request_log` has all requests of the three ways, in phases that begin with the way's letter.
     """
 
     def __init__(self, api: Api, teller: DemoConsole, stack: Stack, rate: float) -> None:
@@ -41,7 +41,7 @@ class SpringShow:
         self._teller = teller
         self._stack = stack
         self._rate = rate
-        self.ledger = RequestLog()
+        self.request_log = RequestLog()
 
     async def run(self) -> None:
         """Run the demo. Raises Spoilt if a step does not end as required, or if the wrong version answers."""
@@ -67,18 +67,18 @@ class SpringShow:
                 load.mark(title := "gateway redeployed")
                 await teller.change(self._api, title, f"/services/{GATEWAY}/restart", {})
             teller.news("last responses")
-        self._take(load.ledger)
+        self._take(load.request_log)
         for phase, version in ((before, OLD), (after, NEW)):
-            if (found := answered(load.ledger, phase)) != {version}:
+            if (found := answered(load.request_log, phase)) != {version}:
                 raise Spoilt(f"{phase}: version {', '.join(sorted(found))} answered instead of {version}")
 
     async def _change(self, title: str, body: dict[str, object]) -> None:
         await self._teller.change(self._api, title, "/deployments", body)
 
-    def _take(self, ledger: RequestLog) -> None:
-        self.ledger.entries += ledger.entries
-        self.ledger.phases |= ledger.phases
-        self.ledger.executions = ledger.executions  # the application's own list, which includes the earlier ways
+    def _take(self, request_log: RequestLog) -> None:
+        self.request_log.entries += request_log.entries
+        self.request_log.phases |= request_log.phases
+        self.request_log.executions = request_log.executions  # the application's own list, which includes the earlier ways
 
 
 async def perform(console: Console, rate: float) -> int:
@@ -91,11 +91,11 @@ async def perform(console: Console, rate: float) -> int:
     try:
         await show.run()
         link = (await api.post("/sign-in-links", {}))["url"]
-    except (Spoilt, Broken, OSError) as error:
+    except (Spoilt, ConnectionBroken, OSError) as error:
         failed = str(error)
     finally:
         await api.http.aclose()
-    code = verdict(console, show.ledger, {}) if show.ledger.entries else 1
+    code = verdict(console, show.request_log, {}) if show.request_log.entries else 1
     if failed:
         console.print("[bold red]The demo failed.[/bold red]")
         console.print(failed, highlight=False, markup=False)

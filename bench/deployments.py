@@ -75,8 +75,11 @@ async def under_load(sluice: SluiceProcess, images: list[str], count: int, rate:
             for number in range(count):
                 seconds.append(await deployed(http, {"service": SERVICE, "image": images[number % 2]}))
                 if (number + 1) % 10 == 0:
-                    print(f"{number + 1} deployments, {len(load.ledger.entries)} requests, {len(load.ledger.failures)} lost")
-    whole = load.ledger.summary()
+                    print(
+                        f"{number + 1} deployments, {len(load.request_log.entries)} requests, "
+                        f"{len(load.request_log.failures)} lost"
+                    )
+    whole = load.request_log.summary()
     print(
         table(
             ["deployments", "s each", "requests", "lost", "run twice", "unrecorded", "p50 ms", "p99 ms", "worst ms"],
@@ -87,7 +90,7 @@ async def under_load(sluice: SluiceProcess, images: list[str], count: int, rate:
                     whole.requests,
                     whole.lost,
                     whole.run_twice,
-                    len(load.ledger.unrecorded),
+                    len(load.request_log.unrecorded),
                     whole.p50_ms,
                     whole.p99_ms,
                     whole.worst_ms,
@@ -95,13 +98,13 @@ async def under_load(sluice: SluiceProcess, images: list[str], count: int, rate:
             ],
         )
     )
-    if load.ledger.failures or load.ledger.twice:
-        print(load.ledger.explain())
+    if load.request_log.failures or load.request_log.twice:
+        print(load.request_log.explain())
     return {
         "deployments": count,
         "rate": rate,
         "seconds_each": {"median": median(seconds), "worst": max(seconds)},
-        "unrecorded": len(load.ledger.unrecorded),
+        "unrecorded": len(load.request_log.unrecorded),
         **whole.as_dict(),
     }
 

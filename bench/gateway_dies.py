@@ -94,15 +94,15 @@ def was_in_flight(lost: RequestRecord) -> bool:
 
 
 def _row(load: LoadGenerator, aways: list[float]) -> Row:
-    ledger = load.ledger
-    in_hand = [entry for entry in ledger.failures if was_in_flight(entry)]
-    came = [entry for entry in ledger.entries if entry.phase == "away"]
+    request_log = load.request_log
+    in_hand = [entry for entry in request_log.failures if was_in_flight(entry)]
+    came = [entry for entry in request_log.entries if entry.phase == "away"]
     return {
-        "requests": len(ledger.entries),
+        "requests": len(request_log.entries),
         "lost in flight": len(in_hand),
-        "refused": sum("Connect call failed" in entry.error for entry in ledger.failures),
-        "lost otherwise": len(ledger.failures) - len(in_hand),
-        "run twice": len(ledger.twice),
+        "refused": sum("Connect call failed" in entry.error for entry in request_log.failures),
+        "lost otherwise": len(request_log.failures) - len(in_hand),
+        "run twice": len(request_log.twice),
         "sent during the outage": len(came),
         "longest wait, ms": round(max((entry.added for entry in came), default=0.0) * 1000),
         "back ms, median": round(median(aways) * 1000),

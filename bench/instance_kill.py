@@ -108,13 +108,13 @@ class BenchService:
             await reading
 
     @asynccontextmanager
-    async def load(self, service: str, **mix: Any) -> AsyncIterator[LoadGenerator]:
+    async def load(self, service: str, **workload: Any) -> AsyncIterator[LoadGenerator]:
         volume = self.sluice.volume(f"{service}-orders")
 
         async def executions() -> Counter[str]:
             return Counter(await asyncio.to_thread(self.sluice.ledger_of, volume, self.image))
 
-        plan = Workload(**{"rate": 100, "slow_seconds": 1.0, **mix})
+        plan = Workload(**{"rate": 100, "slow_seconds": 1.0, **workload})
         async with LoadGenerator(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
             yield load
 
@@ -136,7 +136,7 @@ async def one_of_three(yard: BenchService, kills: int) -> Row:
     await yard.deploy("trio", replicas=3)
     delays: list[float] = []
     async with yard.load("trio") as load:
-        await load.until(lambda ledger: len(ledger.entries) >= 300)
+        await load.until(lambda request_log: len(request_log.entries) >= 300)
         load.mark("kills")
         for number in range(kills):
             instances = await yard.until_serving("trio", 3)
@@ -151,7 +151,7 @@ async def the_only_one(yard: BenchService, keepalive: bool, kills: int) -> list[
     await yard.deploy(service, replicas=1, upstream_keepalive=keepalive)
     delays: list[float] = []
     async with yard.load("trio") as beside, yard.load(service, posts=0.1) as load:
-        await load.until(lambda ledger: len(ledger.entries) >= 200)
+        await load.until(lambda request_log: len(request_log.entries) >= 200)
         load.mark("kills")
         beside.mark("beside")
         for _ in range(kills):
@@ -167,7 +167,7 @@ async def the_only_one(yard: BenchService, keepalive: bool, kills: int) -> list[
 async def recreated(yard: BenchService, other: str) -> Row:
     await yard.deploy("again", replicas=2, strategy="recreate")
     async with yard.load("again") as load:
-        await load.until(lambda ledger: len(ledger.entries) >= 100)
+        await load.until(lambda request_log: len(request_log.entries) >= 100)
         load.mark("recreate")
         for image in (other, yard.image, other):
             body = {"service": "again", "image": image}
@@ -192,8 +192,8 @@ async def at_a_dead_service(yard: BenchService) -> list[Row]:
             beside.mark("beside")
             await asyncio.sleep(3)
             await asyncio.to_thread(yard.sluice.start)
-            await flood.until(lambda ledger: any(entry.status == 200 for entry in ledger.entries), within=60)
-    statuses = Counter(entry.status for entry in flood.ledger.entries)
+            await flood.until(lambda request_log: any(entry.status == 200 for entry in request_log.entries), within=60)
+    statuses = Counter(entry.status for entry in flood.request_log.entries)
     return [
         {"case": f"1,000 requests/s at a dead service: {_words(statuses)}", **_row(flood, flood.phase)},
         {"case": "  a second service beside it", **_row(beside, "beside")},
@@ -209,7 +209,7 @@ def _words(statuses: Counter[int | None]) -> str:
 
 
 def _row(load: LoadGenerator, phase: str) -> Row:
-    of = [entry for entry in load.ledger.entries if entry.phase == phase]
+    of = [entry for entry in load.request_log.entries if entry.phase == phase]
 
     def added(slow: bool) -> list[float]:
         return sorted(entry.added * 1000 for entry in of if not _unanswered(entry) and (entry.own > 0) == slow)
@@ -221,7 +221,7 @@ def _row(load: LoadGenerator, phase: str) -> Row:
         "requests": len(of),
         "GET lost": len(lost(False)),
         "POST lost": len(lost(True)),
-        "run twice": len(load.ledger.twice),
+        "run twice": len(load.request_log.twice),
         "p99 ms": round(percentile(added(False), 0.99), 1),
         "worst ms": round(max(added(False), default=0.0), 1),
         "slow worst ms": round(max(added(True), default=0.0), 1),

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from services.gateway.runtime.runtime_api import RuntimeApi
-from services.loadtest.request_log import LATE, RequestRecord
+from services.loadtest.request_log import LATE_SECONDS, RequestRecord
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
 from tests.support.docker_cli import docker
@@ -94,10 +94,10 @@ class Traffic:
         answered = entry.status is not None and 200 <= entry.status < 300
         if answered:
             self.worst[service] = max(self.worst.get(service, 0.0), entry.added)
-            self.late += entry.added > LATE
+            self.late += entry.added > LATE_SECONDS
             if entry.id:
                 self._confirmed.append(entry.id)
-        if not answered or (entry.added > LATE and service not in self.patient):
+        if not answered or (entry.added > LATE_SECONDS and service not in self.patient):
             self._failed.append((service, entry, time.monotonic()))
 
     def wrong(self, ledgers: Mapping[str, Path]) -> list[str]:

@@ -183,8 +183,8 @@ class Soak:
         async def executions() -> Counter[str]:
             return Counter()  # the oracle reads the ledgers itself
 
-        mix = Workload(rate=self._given.rate * share, slow_seconds=1.5, patience=60, seed=self._given.seed)
-        return LoadGenerator(f"{self._sluice.gateway}/{name}", mix, executions=executions, on_entry=ended)
+        workload = Workload(rate=self._given.rate * share, slow_seconds=1.5, patience=60, seed=self._given.seed)
+        return LoadGenerator(f"{self._sluice.gateway}/{name}", workload, executions=executions, on_entry=ended)
 
     def _ledgers(self) -> dict[str, Path]:
         return {name: self._mounted(name) / "ledger" for name in SERVICES}

@@ -156,9 +156,9 @@ async def redeployments(yard: BenchSpring, way: Way, count: int) -> Row:
                 stale.append(max(seen, default=0.0))
                 beyond.append(seconds[-1] - floors[-1] - stale[-1])
                 print(f"{way} {number + 1}: floor {floors[-1]:.1f} s, deployment {seconds[-1]:.1f} s", flush=True)
-    whole, change = load.ledger.summary(), load.ledger.summary("deployments")
-    if load.ledger.failures or load.ledger.twice:
-        print(load.ledger.explain())
+    whole, change = load.request_log.summary(), load.request_log.summary("deployments")
+    if load.request_log.failures or load.request_log.twice:
+        print(load.request_log.explain())
     return {
         "way": way,
         "deployments": count,
@@ -171,7 +171,7 @@ async def redeployments(yard: BenchSpring, way: Way, count: int) -> Row:
         "lost": whole.lost,
         "lost_while_deploying": change.lost,
         "run_twice": whole.run_twice,
-        "unrecorded": len(load.ledger.unrecorded),
+        "unrecorded": len(load.request_log.unrecorded),
         "p50_ms": change.p50_ms,
         "p99_ms": change.p99_ms,
         "worst_ms": change.worst_ms,
@@ -197,17 +197,17 @@ async def kills(yard: BenchSpring, count: int) -> Row:
                     await asyncio.sleep(0.05)
                 while len(await yard.serving(SERVICE)) < 3:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
-    gets = [entry for entry in load.ledger.entries if entry.phase == "kill" and entry.kind != "POST"]
-    print(load.ledger.explain())
+    gets = [entry for entry in load.request_log.entries if entry.phase == "kill" and entry.kind != "POST"]
+    print(load.request_log.explain())
     return {
         "kills": count,
         "gets": len(gets),
         "gets_lost": sum(entry.lost for entry in gets),
         # without slow GETs: one of 2 s that was in flight at the kill starts again, and is late by its own time
         "worst_get_ms": round(max(entry.added for entry in gets if entry.kind == "GET") * 1000, 1),
-        "calm_worst_ms": load.ledger.summary("calm").worst_ms,
-        "posts_lost": load.ledger.summary("kill").lost - sum(entry.lost for entry in gets),
-        "run_twice": load.ledger.summary("kill").run_twice,
+        "calm_worst_ms": load.request_log.summary("calm").worst_ms,
+        "posts_lost": load.request_log.summary("kill").lost - sum(entry.lost for entry in gets),
+        "run_twice": load.request_log.summary("kill").run_twice,
     }
 
 

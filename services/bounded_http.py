@@ -25,9 +25,9 @@ MAX_HEAD = 128 * KIB
 
 Counted are the status line, headers, interim answers, chunk framing and trailers.
 """
-CONNECT_WITHIN = 1.0
+CONNECT_TIMEOUT = 1.0
 """Seconds to connect to an address of a name that has further addresses."""
-DISCARD_WITHIN = 0.1
+DISCARD_TIMEOUT = 0.1
 """Seconds, at most, to read a body that was not requested."""
 MAX_VALUES = 200_000
 """Maximum values in a JSON text: an empty list is two bytes on the wire and sixty in memory."""
@@ -38,7 +38,7 @@ class AnswerRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class BoundedResponse:
     """A status and the body as on the wire; b"" if the body was not requested."""
 
     status: int
@@ -82,7 +82,7 @@ class BoundedClient:
 
     async def ask(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, *, timeout: float, body: bool = True
-    ) -> Answer:
+    ) -> BoundedResponse:
         """Return the complete answer within `timeout` seconds, or without `body` the status alone.
 
         Raises:
@@ -97,7 +97,7 @@ class BoundedClient:
         async with asyncio.timeout(timeout), self._response(request) as response:
             if not body:
                 await self._discard_body(response)
-                return Answer(response.status_code)
+                return BoundedResponse(response.status_code)
             encoding = response.headers.get("content-encoding", "").strip().lower()
             if encoding not in ("", "identity"):
                 raise AnswerRefusedError("response has a Content-Encoding, but identity was requested")
@@ -107,7 +107,7 @@ class BoundedClient:
                 read += part
                 if len(read) > self._max_body:
                     raise AnswerRefusedError(f"response is larger than {self._max_body // KIB} KiB")
-            return Answer(response.status_code, bytes(read))
+            return BoundedResponse(response.status_code, bytes(read))
 
     async def _discard_body(self, response: httpx.Response) -> None:
         """Read a body of at most `max_body` bytes that comes within DISCARD_WITHIN seconds.
@@ -116,7 +116,7 @@ class BoundedClient:
         """
         read = 0
         with suppress(TimeoutError, httpx.HTTPError, AnswerRefusedError):
-            async with asyncio.timeout(DISCARD_WITHIN):
+            async with asyncio.timeout(DISCARD_TIMEOUT):
                 async for part in response.aiter_raw():
                     read += len(part)
                     if read > self._max_body:
@@ -184,7 +184,7 @@ class _Network(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(str(error)) from error
         for address in addresses[:-1]:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                stream = await self._real.connect_tcp(address, port, CONNECT_WITHIN, local_address, socket_options)
+                stream = await self._real.connect_tcp(address, port, CONNECT_TIMEOUT, local_address, socket_options)
                 return _Counted(stream, self._limit)
         stream = await self._real.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
         return _Counted(stream, self._limit)

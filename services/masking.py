@@ -10,7 +10,7 @@ from typing import Any
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
 from services.redaction import secrets_in
-from services.secret_shapes import MASK, KeyLines, hide
+from services.secret_patterns import MASK, KeyLines, mask_known_secrets
 
 MAX_SECRETS = 10_000
 MAX_CHARACTERS = 512 * 1024
@@ -59,7 +59,7 @@ class Mask:
             if key.covers(line):
                 return MASK
             known = self._without_words(self._without_sure(line))
-            return hide(known if len(known) <= MAX_LINE else f"{known[:MAX_LINE]}…")
+            return mask_known_secrets(known if len(known) <= MAX_LINE else f"{known[:MAX_LINE]}…")
 
         return masked
 

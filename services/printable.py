@@ -15,7 +15,7 @@ _SEQUENCES = re.compile(
 )
 
 
-def clean(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     """Return the text without escape sequences, control characters and bidirectional or invisible marks.
 
     Newline and tab remain.

@@ -124,7 +124,7 @@ class Prober:
                 del self._tasks[instance]
         for instance, target in wanted.items():
             if instance not in self._tasks:
-                self._tasks[instance] = (target, asyncio.create_task(self._prove(target)))
+                self._tasks[instance] = (target, asyncio.create_task(self._probe_repeatedly(target)))
 
     def remove(self, instance: str) -> None:
         self.set_targets([instance], [])
@@ -146,7 +146,7 @@ class Prober:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _prove(self, target: ProbeTarget) -> None:
+    async def _probe_repeatedly(self, target: ProbeTarget) -> None:
         key = (target.instance, target.start_id)
         intervals, failures = Backoff(FIRST_INTERVAL, target.check.interval, GROWTH), 0
         while True:

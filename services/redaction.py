@@ -1,4 +1,4 @@
-"""Secrets of a spec: values with secret names, and text with a secret's form (secret_shapes.py)."""
+"""Secrets of a spec: values with secret names, and text with a secret's form (secret_patterns.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.secret_shapes import MASK, has_hidden, hide, key_lines, passwords
+from services.secret_patterns import MASK, has_masked_secret, key_lines, mask_known_secrets, passwords
 
 SHORTEST = 4
 """Minimum number of characters of a value that is masked in logs."""
@@ -35,13 +35,13 @@ def redacted(part: Any, *, named: bool = False) -> Any:
         }
     if isinstance(part, list):
         return [redacted(value) for value in part]
-    return hide(part) if isinstance(part, str) else part
+    return mask_known_secrets(part) if isinstance(part, str) else part
 
 
 def masked_fields(spec: Mapping[str, Any]) -> Iterator[str]:
     """Yield the dotted names of fields whose values are masks of `redacted`: no caller means such a value."""
     for name, value, secret in _values(spec):
-        if value == MASK if secret else has_hidden(value):
+        if value == MASK if secret else has_masked_secret(value):
             yield name
 
 

@@ -108,7 +108,7 @@ class Healthcheck(_Part):
     start_period: Duration = 60
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_single_probe_kind(self) -> Self:
         ways = [self.path is not None, self.tcp, self.test is not None, self.disable]
         if sum(ways) > 1:
             raise ValueError("path, tcp, test and disable exclude each other; exactly one is needed")
@@ -303,7 +303,7 @@ class ServiceSpec(SpecFields):
         return "recreate" if any(volume.writable_alone for volume in self.volumes) else self.strategy
 
 
-def count_of(value: int | str, replicas: int, *, up: bool) -> int:
+def resolve_count_or_percent(value: int | str, replicas: int, *, up: bool) -> int:
     """Return a count as it is, or a percentage of `replicas` rounded up or down.
 
     Kubernetes' rule: a surge is rounded up, unavailable instances are rounded down.

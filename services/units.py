@@ -15,7 +15,7 @@ _FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 MAX_SECONDS = 7 * 24 * 3600.0
 
 
-def duration(value: Any) -> float:
+def parse_duration(value: Any) -> float:
     """Return a duration in seconds from a number of seconds, `"1m30s"` or `"250ms"`. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError('must be a number of seconds or a duration such as "1m30s"')
@@ -28,7 +28,7 @@ def duration(value: Any) -> float:
     return float(value)
 
 
-def size(value: Any) -> int:
+def parse_size(value: Any) -> int:
     """Return a size in bytes from a number of bytes, `"256m"` or `"1.5gb"`. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError('must be a number of bytes or a size such as "256m"')
@@ -40,6 +40,6 @@ def size(value: Any) -> int:
     return int(float(match["n"]) * _FACTOR[match["unit"].lower()])
 
 
-Duration = Annotated[float, BeforeValidator(duration), Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
-PositiveDuration = Annotated[float, BeforeValidator(duration), Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(size), Field(gt=0, le=2**50)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=2**50)]

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 import httpx
 import pytest
 
-from services.bounded_http import MAX_HEAD, Answer, AnswerRefusedError, BoundedClient
+from services.bounded_http import MAX_HEAD, AnswerRefusedError, BoundedClient, BoundedResponse
 from services.clock import SystemClock
 from services.probes import Prober, ProbeTarget
 from services.spec import Healthcheck
@@ -27,7 +27,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def ask(parts: Iterable[bytes], *, timeout: float = 30, body: bool = True) -> Answer:
+async def ask(parts: Iterable[bytes], *, timeout: float = 30, body: bool = True) -> BoundedResponse:
     client = BoundedClient(MAX_BODY)
     async with server(lambda: parts) as url:
         try:
@@ -74,7 +74,9 @@ async def test_largest_allowed_responses_are_read_completely() -> None:
 
 
 async def test_request_for_status_alone_does_not_wait_for_end_of_body() -> None:
-    assert (await ask(chain([OK + b"content-encoding: gzip\r\n\r\n"], repeat(b"x" * 1000)), body=False)) == Answer(200)
+    assert (await ask(chain([OK + b"content-encoding: gzip\r\n\r\n"], repeat(b"x" * 1000)), body=False)) == BoundedResponse(
+        200
+    )
 
 
 async def test_cookie_is_never_sent_back_and_no_encoding_is_requested() -> None:
@@ -105,7 +107,7 @@ async def test_cookie_is_never_sent_back_and_no_encoding_is_requested() -> None:
 )
 def test_json_is_bounded_in_values_and_depth(body: bytes, why: str) -> None:
     with pytest.raises(AnswerRefusedError, match=why):
-        Answer(200, body).json()
+        BoundedResponse(200, body).json()
 
 
 async def test_probe_response_compressed_twice_is_not_decoded() -> None:
@@ -125,9 +127,9 @@ async def test_unresponsive_server_delays_no_request_to_another() -> None:
     client = BoundedClient(MAX_BODY)
     async with server(lambda: [b""]) as mute, server(lambda: [OK + b"\r\n"]) as well:
         waiting = [asyncio.create_task(client.ask("GET", mute, timeout=600)) for _ in range(150)]
-        assert await client.ask("GET", well, timeout=30) == Answer(200)
+        assert await client.ask("GET", well, timeout=30) == BoundedResponse(200)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert await client.ask("GET", well, timeout=30) == Answer(200)
+        assert await client.ask("GET", well, timeout=30) == BoundedResponse(200)
     await client.close()

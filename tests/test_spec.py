@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from services.rollouts.requests.spec_errors import field_errors
-from services.spec import ServiceSpec, count_of
+from services.spec import ServiceSpec, resolve_count_or_percent
 from services.text_forms import FORMS, ServiceName
 
 LONG = "x" * 1_000_000
@@ -316,7 +316,10 @@ def test_writable_volume_recreates_unless_it_is_shared() -> None:
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_surge_rounds_up_and_unavailable_down(percent: int, replicas: int) -> None:
     exact = replicas * percent / 100
-    up, down = count_of(f"{percent}%", replicas, up=True), count_of(f"{percent}%", replicas, up=False)
+    up, down = (
+        resolve_count_or_percent(f"{percent}%", replicas, up=True),
+        resolve_count_or_percent(f"{percent}%", replicas, up=False),
+    )
     assert down <= exact <= up < exact + 1
     assert down > exact - 1
 

@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 from sqlmodel import Session, col, select
 
 from app.api import schemas
-from app.api.context import app_context
+from app.api.context import get_app_context
 from app.api.deployment_responses import DeploymentPoll
 from app.api.examples import APPLIED, COMPOSE, PREVIEW
 from app.api.idempotency import claim
@@ -26,7 +26,7 @@ from app.auth import Writer
 from app.context import AppContext
 from app.problems import Problem
 from services.actor import Actor
-from services.compose.document import ComposeError, Finding
+from services.compose.document import ComposeError, ComposeFinding
 from services.compose.reader import ComposeOptions, ComposeProject, read
 from services.compose.service import PROJECT_LABEL
 from services.errors import FieldError, RequestError, prefix_fields
@@ -100,7 +100,7 @@ async def apply(  # noqa: PLR0913 - query parameters
 
     The body is the file itself, or JSON with the file and the client's data for it.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     body = await _body(request)
     owners = await sluice.store.read(_owners)
     chosen = frozenset(_listed(profiles))
@@ -216,7 +216,7 @@ async def _applied(request: Request, sluice: AppContext, ids: list[int], wait: f
     return JSONResponse(answer, 200, headers=headers)
 
 
-def _invalid(findings: list[Finding]) -> Problem:
+def _invalid(findings: list[ComposeFinding]) -> Problem:
     """Return the problem 422 `invalid_compose`, each finding with its line."""
     errors = [FieldError(each.field, f"{each.place}: {each.message}") for each in findings]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

@@ -22,7 +22,7 @@ from sqlmodel import Session, col
 from starlette.requests import ClientDisconnect
 
 from app.api import schemas
-from app.api.context import app_context, show
+from app.api.context import get_app_context, show
 from app.api.deployments import Empty, ServiceFilter
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import claim_content, earlier_answer, store_answer
@@ -86,7 +86,7 @@ async def build(  # noqa: PLR0913 - query parameters
     key: IdempotencyKey = None,
 ) -> Response:
     """Build an image for a service from a context: the body is a tar or tar.gz."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     if not re.fullmatch(SERVICE_NAME, service):
         raise invalid("service", "must be a DNS label of at most 40 characters that starts with a letter")
     if escapes_root(dockerfile):
@@ -132,7 +132,7 @@ async def builds(
 @router.get("/{id}", responses=read_responses(200, schemas.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
 async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
     """Show a build; with `?wait=` when it has ended or the wait ran out."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     if wait:
         await BuildPoll(sluice, id).wait_for_end(request, wait)
     return JSONResponse(await _document(sluice, id))
@@ -147,7 +147,7 @@ async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
     With `Accept: text/event-stream` the lines follow one by one as they are written, until the build has ended. The
     number of a line is its id.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     if wants_stream(request):
         return await _stream(request, sluice, id, resume_after(request) or 0)
     lines, _ = await _lines(sluice, id, 0)
@@ -162,7 +162,7 @@ async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
 async def cancel(request: Request, caller: Deployer, id: Number) -> Response:
     """Cancel a build that is pending or running; its status becomes failed, with the reason `cancelled`."""
     await read(request, Empty)
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     service = (await sluice.store.read(lambda session: find_build(session, id))).service
     request.state.service = service
     caller.require_service(service)

@@ -17,18 +17,18 @@ from app.context import AppContext
 from services.rollouts.requests.command import RequestContext
 
 
-def app_context(request: Request) -> AppContext:
+def get_app_context(request: Request) -> AppContext:
     sluice: AppContext = request.app.state.sluice
     return sluice
 
 
-async def show(request: Request, look: Callable[[Session], Any]) -> Response:
-    """Respond 200 with the result of `look` in one read transaction.
+async def show(request: Request, read: Callable[[Session], Any]) -> Response:
+    """Respond 200 with the result of `read` in one read transaction.
 
     The JSON is encoded in the reader's thread, which keeps the event loop free for other requests.
     """
     return Response(
-        await app_context(request).store.read(lambda session: to_json(look(session))), media_type="application/json"
+        await get_app_context(request).store.read(lambda session: to_json(read(session))), media_type="application/json"
     )
 
 

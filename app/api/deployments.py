@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from sqlmodel import Session, col
 
 from app.api import schemas
-from app.api.context import app_context, request_context, show
+from app.api.context import get_app_context, request_context, show
 from app.api.deployment_responses import DeploymentPoll, deployment_document, respond
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import claim, earlier_answer, store_answer
@@ -76,7 +76,7 @@ async def deploy(
     body = await read_object(request)
     deploy_request = _parse_request(body)
     request.state.service = deploy_request.service
-    await check_deploy_scope(app_context(request), caller, deploy_request)
+    await check_deploy_scope(get_app_context(request), caller, deploy_request)
     context = await request_context(request, caller, key, auth)
     return await respond(request, commands.deploy(deploy_request), context, wait, dry_run)
 
@@ -93,7 +93,7 @@ async def deployments(
     cursor: Cursor = None,
 ) -> Response:
     """List deployments, newest first, without log tails."""
-    presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, int)
+    presenter_context, after = get_app_context(request).presenter_context, decode_cursor(cursor, int)
     query = DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Deployment.service == service)
@@ -122,7 +122,7 @@ async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait =
 
     With `?wait=` the response comes when the deployment has ended or the wait ran out.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     if wait:
         await DeploymentPoll(sluice, id).wait_for_end(request, wait)
     return JSONResponse(await deployment_document(sluice, id))
@@ -149,7 +149,7 @@ async def retry(
     """Repeat a deployment as a new one with `retry_of`."""
     await read(request, Empty)
     row = await _changeable_deployment(request, caller, id)
-    await check_retry_scope(app_context(request), caller, row)
+    await check_retry_scope(get_app_context(request), caller, row)
     context = await request_context(request, caller, key, auth)
     return await respond(request, commands.retry(row), context, wait, dry_run)
 
@@ -179,7 +179,7 @@ async def abort(request: Request, caller: Deployer, id: Number, key: Idempotency
 
 async def _act(request: Request, caller: Caller, id: int, action: Action, key: str | None) -> Response:
     await read(request, Empty)
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     await _changeable_deployment(request, caller, id)
     key_claim = await claim(request, caller, key)
     async with earlier_answer(sluice, key_claim) as earlier:
@@ -208,7 +208,7 @@ async def _changeable_deployment(request: Request, caller: Caller, id: int) -> D
 
     Raises an error: 404 if it does not exist, 403 if the caller's token is bound to other services.
     """
-    row = await app_context(request).store.read(lambda session: get_deployment(session, id))
+    row = await get_app_context(request).store.read(lambda session: get_deployment(session, id))
     request.state.service = row.service
     caller.require_service(row.service)
     return row

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from sqlmodel import Session, col, select
 
 from app.api import schemas
-from app.api.context import app_context, show
+from app.api.context import get_app_context, show
 from app.api.examples import AUDIT, EVENT, page_of
 from app.api.params import Cursor, Limit, Number, Since, decode_cursor, encode_cursor
 from app.api.responses import ALWAYS, read_responses
@@ -70,7 +70,7 @@ async def deployment_events(
     With `Accept: text/event-stream` the events follow in order from the first one on, until the deployment has ended.
     The response is 204 if it has ended and there are no events after Last-Event-ID.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     if not wants_stream(request):
         return await _page(request, EVENTS.where(Event.deployment == id), limit, cursor, of=id)
     await sluice.store.read(lambda session: get_deployment(session, id))
@@ -94,7 +94,7 @@ async def events(
 
     With `Accept: text/event-stream` the new events follow, or all events after Last-Event-ID.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     if not wants_stream(request):
         query = EVENTS
         if service is not None:

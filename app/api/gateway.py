@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import StrictBool
 
 from app.api import schemas
-from app.api.context import app_context
+from app.api.context import get_app_context
 from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
 from app.api.idempotency import claim, earlier_answer, store_answer
 from app.api.params import IdempotencyKey
@@ -36,7 +36,7 @@ class UpgradeBody(Body):
 @router.get("/gateway", responses=read_responses(200, schemas.GatewayState, GATEWAY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """Show whether the gateway answers and is up to date, and its old workers that finish their requests."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     status = await sluice.gateway.status()
     facts = status or {}
     return JSONResponse(
@@ -58,7 +58,7 @@ async def doctor(request: Request, _reader: Reader) -> Response:
 
     The examination takes a second: a container is started for a moment, to see whether it reaches the bridge.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     findings = await sluice.infrastructure.diagnose(sluice.runtime_status.unknown_containers(), sluice.readiness.not_ready())
     status = "unwell" if any(finding.status == "wrong" for finding in findings) else "well"
     return JSONResponse({"status": status, "findings": [finding.as_dict() for finding in findings]})
@@ -79,7 +79,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     removed. The response comes when the new one serves. A deployment in progress continues during the upgrade.
     """
     body = await read(request, UpgradeBody)
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     key_claim = await claim(request, admin, key)
     async with earlier_answer(sluice, key_claim) as earlier:
         if earlier is not None:

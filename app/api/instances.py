@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from sqlmodel import Session, col, or_
 
 from app.api import schemas
-from app.api.context import app_context, show
+from app.api.context import get_app_context, show
 from app.api.examples import INSTANCE, page_of
 from app.api.params import Cursor, Limit, Name, decode_cursor, encode_cursor
 from app.api.responses import ALWAYS, read_responses
@@ -34,7 +34,7 @@ async def instances(
 
     `?status=stopped` and `?status=failed` list removed instances too.
     """
-    presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, float, str)
+    presenter_context, after = get_app_context(request).presenter_context, decode_cursor(cursor, float, str)
     query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
     if service is not None:
@@ -54,7 +54,7 @@ async def instances(
 @router.get("/{name}", responses=read_responses(200, schemas.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
 async def instance(request: Request, _reader: Reader, name: Name) -> Response:
     """Show an instance, with its log tail if it failed."""
-    presenter_context = app_context(request).presenter_context
+    presenter_context = get_app_context(request).presenter_context
     return await show(request, lambda session: present_instance(session, _find(session, name), presenter_context))
 
 

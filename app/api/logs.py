@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, select
 
-from app.api.context import app_context
+from app.api.context import get_app_context
 from app.api.params import MAX_INSTANT, Name, Since
 from app.api.responses import ALWAYS
 from app.api.sse import BYE, END, StreamFormat, stream_response, wants_stream
@@ -61,7 +61,7 @@ async def instance_logs(
 
     For a removed instance, show the log tail that was kept when it failed.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
 
     def read_row(session: Session) -> tuple[LogSource, str | None]:
         row = session.get(Instance, name)
@@ -104,7 +104,7 @@ async def service_logs(
     Each line begins with the name of its instance. A followed log has no end: it includes instances that are created
     later.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     await sluice.store.read(lambda session: _require_service(session, name))
 
     async def sources() -> Sequence[LogSource]:
@@ -143,7 +143,7 @@ def _following(
 
     The stream ends when the instance ends, the client disconnects or is no longer authenticated, or Sluice stops.
     """
-    sluice, as_events = app_context(request), wants_stream(request)
+    sluice, as_events = get_app_context(request), wants_stream(request)
     last_seen = _resumed(request) if as_events else None
     if last_seen is not None:
         tail, since = MAX_LINES, last_seen - OVERLAP_SECONDS

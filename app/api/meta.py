@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlmodel import select
 
 from app.api import schemas
-from app.api.context import app_context
+from app.api.context import get_app_context
 from app.api.examples import READY, VERSION
 from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
@@ -44,7 +44,7 @@ async def readyz(request: Request) -> Response:
     `store_behind_engine` lists instances that the engine runs and the store does not know, as after a backup was
     restored. They are left alone.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     engine, network, gateway, store = await asyncio.gather(
         _check(sluice.engine.ping()),
         _check(sluice.infrastructure.check_network()),
@@ -77,7 +77,7 @@ async def readyz(request: Request) -> Response:
 )
 async def metrics(request: Request, _reader: Reader) -> Response:
     """Show the metrics for Prometheus."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     readings = Readings(
         in_flight=sluice.runtime_status.in_flight_by_service(),
         crash_looping=sluice.runtime_status.crash_looping(),
@@ -93,7 +93,7 @@ async def metrics(request: Request, _reader: Reader) -> Response:
 @router.get("/version", responses=read_responses(200, schemas.Version, VERSION, *ALWAYS))
 async def version(request: Request, _reader: Reader) -> Response:
     """Show the version of Sluice, and that of the engine if it answers."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     facts = await _check(sluice.engine.ping())
     engine = {name: value for name, value in facts.items() if name != "ok"} if facts["ok"] else None
     return JSONResponse({"version": SLUICE_VERSION, "name": sluice.settings.name, "run": sluice.store.run, "engine": engine})

@@ -16,8 +16,8 @@ from fastapi.params import Query as QueryParameter
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, StringConstraints
 
-from app.problems import invalid, nearest
-from services.units import MAX_SECONDS, duration
+from app.problems import invalid, unknown_field_message
+from services.units import MAX_SECONDS, parse_duration
 
 MAX_REGISTRY_AUTH = 16 * 1024
 """Maximum characters of the header X-Registry-Auth."""
@@ -27,7 +27,7 @@ MAX_INSTANT = 1e11
 
 def _seconds(value: Any) -> Any:
     if isinstance(value, str):
-        value = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else duration(value)
+        value = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else parse_duration(value)
     if not (isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= MAX_SECONDS):
         raise ValueError('must be a number of seconds or a duration such as "1m30s"')
     return float(value)
@@ -42,7 +42,7 @@ def _instant(value: Any) -> Any:
             at = datetime.fromisoformat(text)
             seconds = at.timestamp() if at.tzinfo is not None else math.nan
         elif text[-1:].isalpha():
-            seconds = time.time() - duration(text)
+            seconds = time.time() - parse_duration(text)
         else:
             seconds = float(text)
     except (ValueError, OverflowError):
@@ -94,7 +94,7 @@ async def strict_query(request: Request) -> None:
     known = [field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, QueryParameter)]
     for name in request.query_params:
         if name not in known:
-            raise invalid(name[:100], nearest(name, known).replace("a field", "a parameter"))
+            raise invalid(name[:100], unknown_field_message(name, known).replace("a field", "a parameter"))
 
 
 def registry_auth(header: str | None) -> str | None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api import registry_schemas as schemas
-from app.api.context import app_context
+from app.api.context import get_app_context
 from app.api.examples import REGISTRY
 from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
@@ -23,7 +23,7 @@ router = APIRouter(tags=["registry"])
 @router.get("/registry", responses=read_responses(200, schemas.Registry, REGISTRY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """Show the applications registered at the Eureka port, the consumer view and the consumers."""
-    return JSONResponse(view(app_context(request).registry))
+    return JSONResponse(view(get_app_context(request).registry))
 
 
 def view(registry: Registry) -> dict[str, Any]:

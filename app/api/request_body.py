@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.problems import Problem, invalid, nearest
+from app.problems import Problem, invalid, unknown_field_message
 from services.errors import FieldError, field_path
 from services.rollouts.requests.spec_errors import described, humanize
 
@@ -97,7 +97,7 @@ def documented(schema: type[BaseModel] | str, *, required: bool = True, **exampl
 def _body_field_error(error: Mapping[str, Any], known: list[str]) -> FieldError:
     field = field_path(error["loc"])
     if error["type"] == "extra_forbidden":
-        return FieldError(field, nearest(field, known))
+        return FieldError(field, unknown_field_message(field, known))
     return FieldError(field, humanize(error))
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlmodel import Session, col, or_, select
 
 from app.api import schemas
-from app.api.context import app_context, request_context, show
+from app.api.context import get_app_context, request_context, show
 from app.api.deployment_responses import respond
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, decode_cursor, encode_cursor
@@ -57,7 +57,7 @@ async def services(
     cursor: Cursor = None,
 ) -> Response:
     """List services, newest first."""
-    presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, float, str)
+    presenter_context, after = get_app_context(request).presenter_context, decode_cursor(cursor, float, str)
     crash_looping = presenter_context.runtime_status.crash_looping()
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
@@ -82,7 +82,7 @@ async def services(
 @router.get("/{name}", responses=read_responses(200, schemas.Service, SERVICE, *ALWAYS, "unknown_service"))
 async def service(request: Request, _reader: Reader, name: Name) -> Response:
     """Show a service, removed or not; values that look secret are `***`."""
-    presenter_context = app_context(request).presenter_context
+    presenter_context = get_app_context(request).presenter_context
     return await show(request, lambda session: present_service(session, _find(session, name), presenter_context))
 
 
@@ -110,11 +110,11 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
     responses=read_responses(200, schemas.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
 )
 async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNumber) -> Response:
-    def look(session: Session) -> dict[str, object]:
+    def read_row(session: Session) -> dict[str, object]:
         current = _find(session, name).revision
         return present_revision(_revision(session, name, n), present=current)
 
-    return await show(request, look)
+    return await show(request, read_row)
 
 
 @router.get(
@@ -130,7 +130,7 @@ async def revision_diff(
 ) -> Response:
     """Show the changes from one revision to another; the service's size belongs to neither."""
 
-    def look(session: Session) -> dict[str, object]:
+    def read_row(session: Session) -> dict[str, object]:
         other = to if to is not None else _find(session, name).revision
         if other is None:
             raise Problem("revision_not_found", f"{name} has no current revision; set ?to=")
@@ -138,7 +138,7 @@ async def revision_diff(
         diff = [asdict(change) for change in diff_specs(comparable_spec(old), comparable_spec(new))]
         return {"service": name, "revision": n, "to": other, "replaces_instances": old.hash != new.hash, "diff": diff}
 
-    return await show(request, look)
+    return await show(request, read_row)
 
 
 @router.post(

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Stri
 from sqlmodel import Session, col, select
 
 from app.api import schemas
-from app.api.context import app_context, show
+from app.api.context import get_app_context, show
 from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
 from app.api.idempotency import claim, earlier_answer, store_answer
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, decode_cursor, encode_cursor
@@ -24,7 +24,7 @@ from services.clock import rfc3339
 from services.grant import Grant
 from services.store.tables import Token
 from services.text_forms import Path
-from services.units import duration
+from services.units import parse_duration
 
 router = APIRouter(tags=["tokens"])
 
@@ -70,10 +70,12 @@ class TokenBody(Body):
     )
     path_prefixes: list[Path] = Field(default_factory=list, max_length=100)
     expires_at: AwareDatetime | None = None
-    expires_in: Annotated[float, BeforeValidator(duration), Field(gt=0, le=_LONGEST, allow_inf_nan=False)] | None = None
+    expires_in: Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=_LONGEST, allow_inf_nan=False)] | None = (
+        None
+    )
 
     @model_validator(mode="after")
-    def _one_end(self) -> TokenBody:
+    def _check_single_expiry(self) -> TokenBody:
         if self.expires_at is not None and self.expires_in is not None:
             raise ValueError("expires_at and expires_in exclude each other")
         if self.services is not None and self.scope == "admin":
@@ -99,7 +101,7 @@ class NoBody(Body):
 @router.get("/tokens", responses=read_responses(200, schemas.Tokens, page_of(TOKEN), *ALWAYS))
 async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List the tokens that are not revoked, newest first; never their secrets."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     after = decode_cursor(cursor, int)
     query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc()).limit(limit + 1)
     if after is not None:
@@ -126,7 +128,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
 async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
     """Create a token; only this response contains its secret."""
     body = await read(request, TokenBody)
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     key_claim = await claim(request, admin, key)
     async with earlier_answer(sluice, key_claim) as earlier:
         if earlier is not None:
@@ -147,7 +149,7 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
 )
 async def revoke(request: Request, admin: Admin, id: Number) -> Response:
     """Revoke a token and end its sessions."""
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     await sluice.auth.revoke(id, admin.actor)
     sluice.notifier.notify()
     return Response(status_code=204)
@@ -162,7 +164,7 @@ async def revoke(request: Request, admin: Admin, id: Number) -> Response:
 async def sign_in_link(request: Request, reader: Reader) -> Response:
     """Create a link that opens the dashboard once, with the caller's own scope, within half an hour."""
     await read(request, NoBody)
-    code, expires = await app_context(request).auth.make_link(reader.principal, reader.remote)
+    code, expires = await get_app_context(request).auth.make_link(reader.principal, reader.remote)
     view = {"url": f"{str(request.base_url).rstrip('/')}/ui/sign-in?code={code}", "expires_at": rfc3339(expires)}
     return JSONResponse(view, 201, headers={"Cache-Control": "no-store"})
 

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlmodel import Session
 
 from app.api import traffic_metrics_schemas as schemas
-from app.api.context import app_context
+from app.api.context import get_app_context
 from app.api.examples import FIGURES
 from app.api.params import Name
 from app.api.responses import ALWAYS, read_responses
@@ -30,7 +30,7 @@ async def figures(request: Request, _reader: Reader, name: Name, window: Window 
 
     The steps are ten seconds for a window of up to an hour, and minutes for up to a day; there are at most 360.
     """
-    sluice = app_context(request)
+    sluice = get_app_context(request)
     now = sluice.clock.now()
 
     def read_metrics(session: Session) -> ServiceMetrics:

@@ -12,7 +12,7 @@ from app.cli.client.http import Client
 from app.cli.client.server_address import find_server
 from app.cli.errors import CliError
 
-PATIENCE = 2.0
+COMPLETION_TIMEOUT = 2.0
 """Timeout of a completion in seconds."""
 Words = list[tuple[str, str]]
 
@@ -51,7 +51,7 @@ def _asked(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Awaitabl
     given: dict[str, Any] = ctx.params
 
     async def at_once() -> Words:
-        async with asyncio.timeout(PATIENCE), Client(find_server(given.get("url"), given.get("token"))) as client:
+        async with asyncio.timeout(COMPLETION_TIMEOUT), Client(find_server(given.get("url"), given.get("token"))) as client:
             return await ask(client)
 
     try:

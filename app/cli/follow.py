@@ -12,7 +12,7 @@ from app.cli.output.live_display import display_for
 from app.cli.output.messages import Document, end_of, is_over
 from app.cli.waiting import Waiting
 
-_LOOK_EVERY, _DRAIN_LOOK_EVERY = 5.0, 1.0
+_POLL_INTERVAL, _DRAIN_POLL_INTERVAL = 5.0, 1.0
 """Seconds between two requests for the deployment's state without an event.
 
 The second value applies while an instance drains, because in-flight counts are no events. The first one covers a
@@ -74,7 +74,7 @@ async def follow(context: CommandContext, deployment: Document, timeout: float |
 
 async def _watch(context: CommandContext, number: int) -> Document:
     with display_for(context.out) as display:
-        context.client.on_away = display.away
+        context.client.on_availability_change = display.show_unavailable
         async with Feed(context.client, f"/deployments/{number}/events") as feed:
             patience = 0.0
             while True:
@@ -86,7 +86,7 @@ async def _watch(context: CommandContext, number: int) -> Document:
                 if is_over(deployment):
                     return deployment
                 drains = any(instance["status"] == "draining" for instance in deployment.get("instances") or [])
-                patience = _DRAIN_LOOK_EVERY if drains else _LOOK_EVERY
+                patience = _DRAIN_POLL_INTERVAL if drains else _POLL_INTERVAL
 
 
 async def _rest(feed: Feed, status: str, heard: list[Event]) -> list[Event]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.cli.client.http import Client
 from app.cli.errors import CliError
-from services.nearest import suggestion
+from services.suggestions import did_you_mean
 
 _MOST = 200
 
@@ -26,4 +26,4 @@ async def suggest_service(client: Client, error: CliError, arguments: Mapping[st
         return
     if new:
         error.message += f'\nservice "{name}" does not exist yet'
-    error.message += suggestion(name, known)
+    error.message += did_you_mean(name, known)

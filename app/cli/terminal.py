@@ -12,7 +12,7 @@ import secrets
 import sys
 from typing import Any, TextIO
 
-from services.printable import clean
+from services.printable import strip_control_characters
 
 _CODES = {
     "bold": 1, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36,
@@ -24,14 +24,15 @@ _STYLE = re.compile(rf"{_MARK}(\d+(?:;\d+)*)m")
 
 def styled(text: str, *styles: str) -> str:
     """Mark the text with styles (a colour, `bold`), for printing by this module."""
-    return f"{_MARK}{';'.join(str(_CODES[style]) for style in styles)}m{clean(text)}{_MARK}0m"
+    return f"{_MARK}{';'.join(str(_CODES[style]) for style in styles)}m{strip_control_characters(text)}{_MARK}0m"
 
 
 def rendered(text: str, *, colours: bool) -> str:
     """Return the text for a terminal: cleaned, with the styles that `styled` marked."""
     parts = _STYLE.split(text)
     return "".join(
-        clean(part) if number % 2 == 0 else (f"\x1b[{part}m" if colours else "") for number, part in enumerate(parts)
+        strip_control_characters(part) if number % 2 == 0 else (f"\x1b[{part}m" if colours else "")
+        for number, part in enumerate(parts)
     )
 
 

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.eureka import operations, responses
 from app.eureka.auth import EurekaAuth
 from app.eureka.request import EurekaRequest, TooLarge, TooMany
-from app.eureka.responses import Answer
+from app.eureka.responses import EurekaResponse
 from services.eureka.ownership import Forbidden
 from services.eureka.registry import Registry
 
@@ -26,7 +26,7 @@ MAX_BODY = 262_144
 """Maximum bytes of a registration; real registrations have about 1,000, and more with large metadata."""
 MAX_FIELDS = 200
 """Maximum parameters of a query: the metadata that one operation adds."""
-BODY_WITHIN = 10.0
+BODY_TIMEOUT = 10.0
 """Seconds for a whole body."""
 
 
@@ -47,9 +47,9 @@ class EurekaApp:
             answer = responses.plain(400, f"query has more than {MAX_FIELDS} parameters")
         await _send_response(send, answer, head=scope["method"] == "HEAD")
 
-    async def _answer(self, request: EurekaRequest) -> Answer:
+    async def _answer(self, request: EurekaRequest) -> EurekaResponse:
         if not self._registry.ownership.answers(request.local, request.remote):
-            return Answer(403)
+            return EurekaResponse(403)
         caller = await self._auth.caller(request.headers)
         if caller is None:
             return responses.UNAUTHORIZED
@@ -59,7 +59,7 @@ class EurekaApp:
         except Forbidden as forbidden:
             self._tell(request, forbidden)
             # text only for POST: for the other methods clients expect a document in the body
-            return responses.plain(403, str(forbidden)) if request.method == "POST" else Answer(403)
+            return responses.plain(403, str(forbidden)) if request.method == "POST" else EurekaResponse(403)
 
     def _tell(self, request: EurekaRequest, forbidden: Forbidden) -> None:
         """Log at most one refusal per second: clients retry, and an instance must not fill the log."""
@@ -103,7 +103,7 @@ def _address(end: tuple[str, int] | None) -> str:
 async def _read_body(receive: Receive) -> bytes:
     parts: list[bytes] = []
     size = 0
-    with anyio.move_on_after(BODY_WITHIN):
+    with anyio.move_on_after(BODY_TIMEOUT):
         while True:
             message: Message = await receive()
             parts.append(message.get("body", b""))
@@ -115,7 +115,7 @@ async def _read_body(receive: Receive) -> bytes:
     raise TooLarge
 
 
-async def _send_response(send: Send, answer: Answer, *, head: bool) -> None:
+async def _send_response(send: Send, answer: EurekaResponse, *, head: bool) -> None:
     headers: list[tuple[bytes, bytes]] = [*answer.headers]
     if answer.status != 204:
         headers.append((b"content-length", str(len(answer.body)).encode()))

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from app.eureka import responses
-from app.eureka.responses import Answer
+from app.eureka.responses import EurekaResponse
 from services.eureka.applications import Entry, Key, Snapshot
 from services.eureka.codec import json_of, parse, xml_of
-from services.eureka.instance_info import InvalidRegistration, Status, read
+from services.eureka.instance_info import InvalidRegistration, LeaseStatus, read
 from services.eureka.leases import LeaseNotFound
 from services.eureka.ownership import Forbidden
 from services.eureka.registry import Registry
@@ -22,7 +22,7 @@ GZIP_LEVEL = 1
 """Level for the list, compressed once per change: small enough, and fast."""
 
 
-async def perform(registry: Registry, request: EurekaRequest) -> Answer:
+async def perform(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     """Return the response to a request. Raises Forbidden if the client may not change the lease."""
     operation = _operation(request)
     if operation is None:
@@ -40,7 +40,7 @@ async def perform(registry: Registry, request: EurekaRequest) -> Answer:
         return responses.plain(400, str(error))
 
 
-Operation = Callable[[Registry, "EurekaRequest"], Awaitable[Answer]]
+Operation = Callable[[Registry, "EurekaRequest"], Awaitable[EurekaResponse]]
 
 
 def _operation(request: EurekaRequest) -> Operation | None:
@@ -73,7 +73,7 @@ def _operation(request: EurekaRequest) -> Operation | None:
     return None
 
 
-async def _register(registry: Registry, request: EurekaRequest) -> Answer:
+async def _register(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/xml", "text/xml"):
         return responses.UNSUPPORTED
@@ -82,18 +82,18 @@ async def _register(registry: Registry, request: EurekaRequest) -> Answer:
     return responses.REGISTERED
 
 
-async def _renew(registry: Registry, request: EurekaRequest) -> Answer:
+async def _renew(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     dirty = request.query.get("lastDirtyTimestamp", "")
     registry.leases.renew(_key(request), int(dirty) if dirty.isdecimal() and len(dirty) < 20 else None)
     return responses.OK
 
 
-async def _cancel(registry: Registry, request: EurekaRequest) -> Answer:
+async def _cancel(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     await registry.cancel(_key(request))
     return responses.OK
 
 
-async def _override(registry: Registry, request: EurekaRequest) -> Answer:
+async def _override(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     status = _named_status(request)
     if status is None:
         return responses.BAD_VALUE
@@ -101,30 +101,30 @@ async def _override(registry: Registry, request: EurekaRequest) -> Answer:
     return responses.OK
 
 
-async def _remove_override(registry: Registry, request: EurekaRequest) -> Answer:
-    await registry.remove_override(_key(request), _named_status(request) or Status.UNKNOWN)
+async def _remove_override(registry: Registry, request: EurekaRequest) -> EurekaResponse:
+    await registry.remove_override(_key(request), _named_status(request) or LeaseStatus.UNKNOWN)
     return responses.OK
 
 
-async def _metadata(registry: Registry, request: EurekaRequest) -> Answer:
+async def _metadata(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     await registry.add_metadata(_key(request), dict(request.query))
     return responses.OK
 
 
-async def _all(registry: Registry, request: EurekaRequest) -> Answer:
+async def _all(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     registry.record_fetch(request.remote, request.identity, direct=request.direct)
     applications = registry.applications(direct=request.direct)
     return _listing(registry, request, "full", applications.full)
 
 
-async def _delta(registry: Registry, request: EurekaRequest) -> Answer:
+async def _delta(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     complete = registry.record_fetch(request.remote, request.identity, direct=request.direct)
     applications = registry.applications(direct=request.direct)
     now = registry.clock.now()
     return _listing(registry, request, f"delta-{complete}", lambda: applications.delta(now, complete=complete))
 
 
-async def _application(registry: Registry, request: EurekaRequest) -> Answer:
+async def _application(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     name = request.path[1].upper()
     entries = tuple(
         entry for entry in registry.applications(direct=request.direct).entries() if entry.registration.app == name
@@ -132,7 +132,7 @@ async def _application(registry: Registry, request: EurekaRequest) -> Answer:
     return _encoded(request, (name, entries)) if entries else responses.NOT_FOUND
 
 
-async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
+async def _instance(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     applications = registry.applications(direct=request.direct)
     if request.path[0] == "apps":
         entry = applications.get(_key(request))
@@ -141,7 +141,7 @@ async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
     return _encoded(request, entry) if entry is not None else responses.NOT_FOUND
 
 
-async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
+async def _vip(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     """Look up a VIP, exactly as written.
 
     An unknown VIP gets an empty list of version -1, as from the Java server.
@@ -156,7 +156,7 @@ async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
     return _encoded(request, matching if matching.apps else Snapshot(-1, matching.hashcode, {}))
 
 
-async def _status(registry: Registry, request: EurekaRequest) -> Answer:
+async def _status(registry: Registry, request: EurekaRequest) -> EurekaResponse:
     count = len(registry.leases.applications)
     body = f"<com.netflix.eureka.util.StatusInfo><generalStats><registered-instances>{count}</registered-instances>"
     return responses.document(f"{body}</generalStats></com.netflix.eureka.util.StatusInfo>".encode(), responses.XML)
@@ -166,9 +166,9 @@ def _key(request: EurekaRequest) -> Key:
     return request.path[1].upper(), request.path[2]
 
 
-def _named_status(request: EurekaRequest) -> Status | None:
+def _named_status(request: EurekaRequest) -> LeaseStatus | None:
     value = request.query.get("value", "")
-    return Status(value) if value in Status.__members__ else None
+    return LeaseStatus(value) if value in LeaseStatus.__members__ else None
 
 
 def _wants_json(request: EurekaRequest) -> bool:
@@ -179,13 +179,13 @@ def _wants_json(request: EurekaRequest) -> bool:
     return "json" in request.headers.get("accept", "")
 
 
-def _encoded(request: EurekaRequest, content: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
+def _encoded(request: EurekaRequest, content: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> EurekaResponse:
     if _wants_json(request):
         return responses.document(json_of(content), responses.JSON)
     return responses.document(xml_of(content), responses.XML)
 
 
-def _listing(registry: Registry, request: EurekaRequest, name: str, snapshot: Callable[[], Snapshot]) -> Answer:
+def _listing(registry: Registry, request: EurekaRequest, name: str, snapshot: Callable[[], Snapshot]) -> EurekaResponse:
     applications = registry.applications(direct=request.direct)
     as_json, gzipped = _wants_json(request), "gzip" in request.headers.get("accept-encoding", "")
     write = json_of if as_json else xml_of

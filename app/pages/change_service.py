@@ -73,8 +73,8 @@ async def _parse(sluice: AppContext, viewer: Caller, name: str, kind: str, answe
 async def _service(request: Request, name: str) -> dict[str, Any] | None:
     sluice: AppContext = request.app.state.sluice
 
-    def look(session: Session) -> dict[str, Any] | None:
+    def read_row(session: Session) -> dict[str, Any] | None:
         row = session.get(Service, name)
         return present_service(session, row, sluice.presenter_context) if row is not None and not row.removed else None
 
-    return await sluice.store.read(look)
+    return await sluice.store.read(read_row)

@@ -35,7 +35,7 @@ _ORDER = tuple(OperationalState)
 
 @router.get("/")
 @router.get("/ui")
-def entrance() -> RedirectResponse:
+def redirect_to_overview() -> RedirectResponse:
     return RedirectResponse("/ui/", 307)
 
 

@@ -64,9 +64,9 @@ def row(name: str, context: Mapping[str, Any]) -> str:
     return _environment().get_template(f"fragments/{name}_row.html").render(context).strip()
 
 
-def section(name: str, html: str, look: str = "card") -> Markup:
+def section(name: str, html: str, css_class: str = "card") -> Markup:
     """Return a live part as the page first shows it: a card, or `bare`. `html` comes from `fragments`."""
-    return Markup(f'<section class="{look}" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
+    return Markup(f'<section class="{css_class}" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
 
 
 def section_row(name: str, html: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-from services.printable import clean
+from services.printable import strip_control_characters
 from services.store.events import ChangeNotifier
 
 MAX_LOG_BYTES = 1024 * 1024
@@ -25,7 +25,9 @@ class LogBuffer:
 
     def write(self, line: str) -> None:
         """Add a line, cleaned for a terminal. The oldest lines are dropped if the log exceeds its maximum."""
-        self._lines.append(clean(line.rstrip("\r")[:MAX_LINE_CHARS].replace("\r", " ").replace("\n", " ")))
+        self._lines.append(
+            strip_control_characters(line.rstrip("\r")[:MAX_LINE_CHARS].replace("\r", " ").replace("\n", " "))
+        )
         self._size += _size(self._lines[-1])
         while self._size > MAX_LOG_BYTES:
             self._size -= _size(self._lines.popleft())

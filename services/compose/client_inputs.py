@@ -20,7 +20,7 @@ class NeededFile:
 
 
 @dataclass(frozen=True)
-class Needs:
+class ClientInputs:
     """Inputs of a file. `files`: by interpolated path."""
 
     name: str | None
@@ -28,7 +28,7 @@ class Needs:
     files: Mapping[str, NeededFile]
 
 
-def needs_of(text: str, variables: Mapping[str, str]) -> Needs:
+def client_inputs_of(text: str, variables: Mapping[str, str]) -> ClientInputs:
     """Return the inputs of all services, because only the server decides which services are deployed.
 
     Raises ComposeError if the text is not a YAML mapping, or reads a file in two formats.
@@ -50,4 +50,4 @@ def needs_of(text: str, variables: Mapping[str, str]) -> Needs:
         environment = keys.get("environment", Node("", 1, None))
         alone |= {name for name, value, _ in findings.pairs(environment) if value is None}
     name = top["name"].text if "name" in top else ""
-    return Needs(name or None, frozenset(names(text) | alone), files)
+    return ClientInputs(name or None, frozenset(names(text) | alone), files)

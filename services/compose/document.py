@@ -38,7 +38,7 @@ RESET, OVERRIDE = "!reset", "!override"
 
 
 @dataclass(frozen=True)
-class Finding:
+class ComposeFinding:
     """A message about a place in the file. `field`: "services.web.cap_add"; `line` counts from 1.
 
     `source`: the file's name, if several are merged.
@@ -58,7 +58,7 @@ class Finding:
 class ComposeError(Exception):
     """The file cannot be read; `findings` say where and why."""
 
-    def __init__(self, findings: list[Finding]) -> None:
+    def __init__(self, findings: list[ComposeFinding]) -> None:
         super().__init__("; ".join(f"{finding.field}: {finding.place}: {finding.message}" for finding in findings))
         self.findings = findings
 
@@ -80,9 +80,9 @@ class Node:
     source: str = ""
     tag: str = ""
 
-    def finding(self, message: str) -> Finding:
+    def finding(self, message: str) -> ComposeFinding:
         """Return a finding about this value."""
-        return Finding(self.path[:300], self.line, message, self.source)
+        return ComposeFinding(self.path[:300], self.line, message, self.source)
 
 
 def parse(text: str, variables: Mapping[str, str]) -> Node:
@@ -127,17 +127,17 @@ def without_resets(node: Node) -> Node:
 
 def _parse(text: str, variables: Mapping[str, str]) -> Node:
     if len(text.encode(errors="replace")) > MAX_BYTES:
-        raise ComposeError([Finding("body", 1, f"is larger than {MAX_BYTES} bytes")])
+        raise ComposeError([ComposeFinding("body", 1, f"is larger than {MAX_BYTES} bytes")])
     try:
         root = yaml.compose(text, Loader=_Loader)
     except RecursionError:
-        raise ComposeError([Finding("body", 1, f"is nested more than {MAX_DEPTH} levels deep")]) from None
+        raise ComposeError([ComposeFinding("body", 1, f"is nested more than {MAX_DEPTH} levels deep")]) from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = mark.line + 1 if mark is not None else 1
-        raise ComposeError([Finding("body", line, f"is not YAML: {problem or error}"[:300])]) from None
+        raise ComposeError([ComposeFinding("body", line, f"is not YAML: {problem or error}"[:300])]) from None
     if not isinstance(root, yaml.MappingNode):
-        raise ComposeError([Finding("body", 1, "must be a mapping with services: in it")])
+        raise ComposeError([ComposeFinding("body", 1, "must be a mapping with services: in it")])
     return _Builder(variables).build(root, "", 1, MAX_DEPTH)
 
 
@@ -151,13 +151,13 @@ class _Builder:
     def build(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise ComposeError([Finding(path or "body", line, f"has more than {MAX_NODES} values, aliases counted")])
+            raise ComposeError([ComposeFinding(path or "body", line, f"has more than {MAX_NODES} values, aliases counted")])
         if depth == 0 or id(node) in self.open:
             why = f"is nested more than {MAX_DEPTH} levels deep" if depth == 0 else "contains itself"
-            raise ComposeError([Finding(path or "body", line, why)])
+            raise ComposeError([ComposeFinding(path or "body", line, why)])
         tag = node.tag if node.tag in (RESET, OVERRIDE) else ""
         if not tag and not node.tag.startswith(_YAML_TAG):
-            raise ComposeError([Finding(path or "body", line, f"the tag {node.tag[:60]} is not supported")])
+            raise ComposeError([ComposeFinding(path or "body", line, f"the tag {node.tag[:60]} is not supported")])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line, tag)
         self.open.add(id(node))
@@ -180,18 +180,18 @@ class _Builder:
         for key, value in node.value:
             line_number = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise ComposeError([Finding(path or "body", line_number, "has a key that is not text")])
+                raise ComposeError([ComposeFinding(path or "body", line_number, "has a key that is not text")])
             if key.tag == _MERGE_TAG:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
                         raise ComposeError(
-                            [Finding(f"{path}.<<".lstrip("."), line_number, "must be a mapping, or a list of them")]
+                            [ComposeFinding(f"{path}.<<".lstrip("."), line_number, "must be a mapping, or a list of them")]
                         )
                     merged = {**self._merged(source, path, line_number, depth), **merged}
                 continue
             name = f"{path}.{key.value}".lstrip(".")[:300]
             if key.value in values:
-                raise ComposeError([Finding(name, line_number, "duplicate key")])
+                raise ComposeError([ComposeFinding(name, line_number, "duplicate key")])
             values[key.value] = self.build(value, name, line_number, depth - 1)
         return {**merged, **values}
 
@@ -205,7 +205,7 @@ class _Builder:
             text, trouble = interpolate(text, self.variables)
         self.characters += len(text)
         if self.characters > MAX_TEXT:
-            raise ComposeError([Finding(path, line, f"makes the file longer than {MAX_TEXT} characters")])
+            raise ComposeError([ComposeFinding(path, line, f"makes the file longer than {MAX_TEXT} characters")])
         value: Scalar = text
         if not node.style and "$" in node.value:
             value = resolved_if_canonical(text)

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from services.compose.document import Finding, Node
+from services.compose.document import ComposeFinding, Node
 from services.compose.keys import Key
-from services.nearest import MAX_SUGGESTIONS, suggestion
-from services.units import duration, size
+from services.suggestions import MAX_SUGGESTIONS, did_you_mean
+from services.units import parse_duration, parse_size
 
 T = TypeVar("T")
 _UNKNOWN = Key("refused", "unknown key")
@@ -24,15 +24,15 @@ class Findings:
     """`refusals` and `warnings` in the order found; `counted`: number of keys by support."""
 
     def __init__(self) -> None:
-        self.refusals: list[Finding] = []
-        self.warnings: list[Finding] = []
+        self.refusals: list[ComposeFinding] = []
+        self.warnings: list[ComposeFinding] = []
         self.counted: Counter[str] = Counter()
         self._unknown = 0
 
     def unknown(self, node: Node, message: str, name: str, known: Iterable[str]) -> None:
         """Refuse an unknown name and suggest the nearest `known` one, for the first unknown names only."""
         self._unknown += 1
-        self.refuse(node, message + (suggestion(name, known) if self._unknown <= MAX_SUGGESTIONS else ""))
+        self.refuse(node, message + (did_you_mean(name, known) if self._unknown <= MAX_SUGGESTIONS else ""))
 
     def refuse(self, node: Node, message: str) -> None:
         self.refusals.append(node.finding(message))
@@ -96,10 +96,10 @@ class Findings:
         return self._as(node, _number)
 
     def seconds(self, node: Node) -> float | None:
-        return self._as(node, lambda text: duration(_whole(text) if text.isdecimal() else text))
+        return self._as(node, lambda text: parse_duration(_whole(text) if text.isdecimal() else text))
 
     def bytes(self, node: Node) -> int | None:
-        return self._as(node, lambda text: size(_whole(text) if text.isdecimal() else text))
+        return self._as(node, lambda text: parse_size(_whole(text) if text.isdecimal() else text))
 
     def pairs(self, node: Node) -> Iterator[tuple[str, str | None, Node]]:
         """Yield the pairs of `{NAME: value}` or `[NAME=value]`: name, text (None for a name alone) and node."""

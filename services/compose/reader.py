@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from services.compose.document import ComposeError, Finding, Node, parse
+from services.compose.document import ComposeError, ComposeFinding, Node, parse
 from services.compose.findings import Findings
 from services.compose.keys import TOP
 from services.compose.networks import Networks
@@ -56,7 +56,7 @@ class ComposeProject:
     unmanaged: Set[str]
     networks_of: Mapping[str, tuple[str, ...]]
     networks: Networks
-    warnings: list[Finding]
+    warnings: list[ComposeFinding]
     counted: Counter[str]
 
     def connect(self, known: Set[str], running: Set[str]) -> None:
@@ -88,14 +88,14 @@ def read(text: str, options: ComposeOptions) -> ComposeProject:
     return project
 
 
-def survey(text: str, options: ComposeOptions) -> tuple[ComposeProject, list[Finding]]:
+def survey(text: str, options: ComposeOptions) -> tuple[ComposeProject, list[ComposeFinding]]:
     """Read a file and return the result with all refusals. Raises ComposeError if it is no Compose file."""
     root = parse(text, options.variables)
     findings = Findings()
     top = findings.keys(root, TOP)
     services = findings.mapping(top["services"]) if "services" in top else {}
     if not services:
-        raise ComposeError([Finding("services", 1, "is missing: a Compose file has services")])
+        raise ComposeError([ComposeFinding("services", 1, "is missing: a Compose file has services")])
     project = _project(findings, root, top, options)
     unmanaged = {name for name, node in services.items() if _is_unmanaged(findings, node)}
     selected = _select_services(findings, services, top["services"], unmanaged, options)

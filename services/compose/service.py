@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.compose.deploy_options import JOB, Fields, deploy, healthcheck, logging, restart, scale_and_limits, unite
-from services.compose.document import Finding, Node
+from services.compose.document import ComposeFinding, Node
 from services.compose.findings import Findings
 from services.compose.keys import DEPENDENCY, ENV_FILE, SERVICE
 from services.compose.ports import port_of
@@ -35,9 +35,9 @@ class ComposeService:
     fields: dict[str, Any]
     places: dict[str, Node]
     depends_on: dict[str, bool]
-    warnings: list[Finding] = field(default_factory=list)
+    warnings: list[ComposeFinding] = field(default_factory=list)
 
-    def finding_at(self, spec_field: str, message: str) -> Finding:
+    def finding_at(self, spec_field: str, message: str) -> ComposeFinding:
         """Return the finding about an invalid spec field, with its place as precisely as the file allows."""
         name = spec_field
         while name and name not in self.places:

@@ -62,7 +62,7 @@ class Gateways:
     `successor` is the new gateway, which is to take over. `predecessors` are the old gateways, running or ended.
     """
 
-    present: GatewayView | None = None
+    current: GatewayView | None = None
     successor: GatewayView | None = None
     predecessors: tuple[GatewayView, ...] = ()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from services.eureka.instance_info import Registration, Status
+from services.eureka.instance_info import LeaseStatus, Registration
 
 DELTA_WINDOW = 300.0
 """Seconds that a change stays in the delta; the Java server's value is 180.
@@ -23,7 +23,7 @@ A consumer that was away for longer must fetch the full list.
 Key = tuple[str, str]
 
 
-class Action(StrEnum):
+class DeltaAction(StrEnum):
     ADDED = "ADDED"
     MODIFIED = "MODIFIED"
     DELETED = "DELETED"
@@ -34,13 +34,13 @@ class Entry:
     """A published instance. Timestamps in milliseconds."""
 
     registration: Registration
-    status: Status
-    override: Status = Status.UNKNOWN
+    status: LeaseStatus
+    override: LeaseStatus = LeaseStatus.UNKNOWN
     registered_at: int = 0
     renewed_at: int = 0
     up_at: int = 0
     changed_at: int = 0
-    action: Action = Action.ADDED
+    action: DeltaAction = DeltaAction.ADDED
     address: str = ""
     """Address of the client that registered the instance."""
 
@@ -79,7 +79,9 @@ class Applications:
         eureka-js-client ignores ADDED for an instance that it knows, and keeps the old status.
         """
         may_be_known = entry.key in self._entries or entry.key in self._changes
-        entry = replace(entry, action=Action.MODIFIED if may_be_known else Action.ADDED, changed_at=int(now * 1000))
+        entry = replace(
+            entry, action=DeltaAction.MODIFIED if may_be_known else DeltaAction.ADDED, changed_at=int(now * 1000)
+        )
         self._entries[entry.key] = entry
         self._change(entry, now)
         return entry
@@ -93,7 +95,9 @@ class Applications:
         entry = self._entries.pop(key, None)
         if entry is not None:
             bare = replace(entry.registration, metadata={})
-            gone = replace(entry, registration=bare, status=Status.DOWN, action=Action.DELETED, changed_at=int(now * 1000))
+            gone = replace(
+                entry, registration=bare, status=LeaseStatus.DOWN, action=DeltaAction.DELETED, changed_at=int(now * 1000)
+            )
             self._change(gone, now)
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from services.eureka.applications import Applications, Entry, Key
-from services.eureka.instance_info import Port, Registration, Status
+from services.eureka.instance_info import LeaseStatus, Port, Registration
 from services.routing.port import RoutedService
 
 OWN_METADATA = ("management.port", "jmx.port")
@@ -43,7 +43,7 @@ class ConsumerView:
     host: str = "127.0.0.1"
     """Address at which the gateway serves services for consumers: the bridge's own address."""
 
-    def registered(self, registration: Registration, owner: Owner | None, *, claim: bool) -> None:
+    def record_registration(self, registration: Registration, owner: Owner | None, *, claim: bool) -> None:
         """Record the owner of a registration. Call before `refresh`.
 
         `claim`: the application is its owner's service.
@@ -63,8 +63,8 @@ class ConsumerView:
             if entry.key not in desired:
                 self.applications.remove(entry.key, now)
         for key, entry in desired.items():
-            present = self.applications.get(key)
-            if present is None or _differs(present, entry):
+            current = self.applications.get(key)
+            if current is None or _differs(current, entry):
                 self.applications.put(entry, now)
 
     def refresh_service(self, service: str, now: float) -> None:
@@ -143,7 +143,7 @@ class ConsumerView:
             id=f"{self.host}:{service.name}:{service.internal_port}",
             host=self.host,
             ip=self.host,
-            status=Status.UP,
+            status=LeaseStatus.UP,
             port=Port(service.internal_port, True),
             secure_port=Port(443, False),
             secure_vip=None,
@@ -155,7 +155,7 @@ class ConsumerView:
             dirty=None,
         )
         ms = int(now * 1000)
-        return Entry(registration, Status.UP, registered_at=ms, renewed_at=ms, up_at=ms)
+        return Entry(registration, LeaseStatus.UP, registered_at=ms, renewed_at=ms, up_at=ms)
 
 
 def names_of(registration: Registration) -> frozenset[str]:
@@ -172,8 +172,8 @@ def normal(name: str) -> str:
     return name.strip().upper().lower()
 
 
-def _differs(present: Entry, desired: Entry) -> bool:
-    return (present.registration, present.status, present.override) != (
+def _differs(current: Entry, desired: Entry) -> bool:
+    return (current.registration, current.status, current.override) != (
         desired.registration,
         desired.status,
         desired.override,

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import structlog
 
-from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
+from services.bounded_http import AnswerRefusedError, BoundedClient, BoundedResponse
 from services.clock import Clock
 from services.outbound import OutboundPolicy, OutboundRefusedError
 from services.routing.port import Endpoint, RoutedService, RoutingError
@@ -232,7 +232,7 @@ class ExternalEureka:
         except (AnswerRefusedError, LookupError, TypeError, AttributeError) as error:
             raise _no_eureka(server) from error
 
-    async def _ask(self, method: str, server: Eureka, path: str) -> Answer:
+    async def _ask(self, method: str, server: Eureka, path: str) -> BoundedResponse:
         host, url = urlsplit(server.url).hostname, f"{server.url.rstrip('/')}/{path}"
         if self.client is None:
             self.client = BoundedClient(MAX_BODY, tls=httpx.create_ssl_context(trust_env=False), outbound=self.outbound)

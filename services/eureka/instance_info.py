@@ -24,7 +24,7 @@ UNREADABLE = '{"error": "cannot parse request body"}'
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
-class Status(StrEnum):
+class LeaseStatus(StrEnum):
     """Netflix's five statuses; any other counts as UNKNOWN."""
 
     UP = "UP"
@@ -52,7 +52,7 @@ class Registration:
     app: str
     host: str
     ip: str
-    status: Status = Status.UP
+    status: LeaseStatus = LeaseStatus.UP
     vip: str | None = None
     secure_vip: str | None = None
     port: Port = Port(7001, True)
@@ -103,7 +103,7 @@ def read(app: str, document: Any) -> Registration:
         app=name,
         host=host,
         ip=ip,
-        status=status_of(fields["status"]) if fields.get("status") is not None else Status.UP,
+        status=status_of(fields["status"]) if fields.get("status") is not None else LeaseStatus.UP,
         vip=_text(fields, "vipAddress"),
         secure_vip=_text(fields, "secureVipAddress"),
         port=_port(fields.get("port"), Port(7001, True)),
@@ -124,9 +124,9 @@ def read(app: str, document: Any) -> Registration:
     )
 
 
-def status_of(word: Any) -> Status:
+def status_of(word: Any) -> LeaseStatus:
     """Return the status that a word names; UNKNOWN for any other, as the Java server does."""
-    return Status(word) if isinstance(word, str) and word in Status.__members__ else Status.UNKNOWN
+    return LeaseStatus(word) if isinstance(word, str) and word in LeaseStatus.__members__ else LeaseStatus.UNKNOWN
 
 
 def checked(text: str, longest: int = MAX_TEXT) -> str:

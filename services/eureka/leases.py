@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from services.clock import Clock
 from services.eureka.applications import Applications, Entry, Key
-from services.eureka.instance_info import InvalidRegistration, Registration, Status, checked_metadata, metadata_size
+from services.eureka.instance_info import InvalidRegistration, LeaseStatus, Registration, checked_metadata, metadata_size
 
 MAX_INSTANCES = 10_000
 MAX_ALL_METADATA = 32 * 1024**2
@@ -60,9 +60,9 @@ class Leases:
         registration = replace(registration, dirty=registration.dirty or ms)
         if old is not None and _dirty(registration) < _dirty(old.registration):
             registration = old.registration  # the new registration is older and arrived late
-        override = old.override if old is not None else Status.UNKNOWN
+        override = old.override if old is not None else LeaseStatus.UNKNOWN
         status = _effective(registration.status, override, old.status if old is not None else None)
-        up = old.up_at if old is not None and old.up_at else (ms if status is Status.UP else 0)
+        up = old.up_at if old is not None and old.up_at else (ms if status is LeaseStatus.UP else 0)
         self._put(Entry(registration, status, override, registered_at=ms, renewed_at=ms, up_at=up, address=address))
         return True
 
@@ -73,7 +73,7 @@ class Leases:
         Raises LeaseNotFound if the client must register (again).
         """
         entry = self._known(key)
-        if entry.status is Status.UNKNOWN or (dirty or 0) > _dirty(entry.registration):
+        if entry.status is LeaseStatus.UNKNOWN or (dirty or 0) > _dirty(entry.registration):
             raise LeaseNotFound
         self.applications.touch(replace(entry, renewed_at=int(self.clock.now() * 1000)))
 
@@ -82,7 +82,7 @@ class Leases:
         self._known(key)
         self._remove(key)
 
-    def override(self, key: Key, status: Status) -> None:
+    def override(self, key: Key, status: LeaseStatus) -> None:
         """Show an instance as `status`, regardless of its own status, until `remove_override`.
 
         An instance's own DOWN and STARTING take precedence. Raises LeaseNotFound.
@@ -91,12 +91,12 @@ class Leases:
         if (entry.status, entry.override) != (status, status):
             self._put(replace(entry, status=status, override=status, renewed_at=int(self.clock.now() * 1000)))
 
-    def remove_override(self, key: Key, status: Status = Status.UNKNOWN) -> None:
+    def remove_override(self, key: Key, status: LeaseStatus = LeaseStatus.UNKNOWN) -> None:
         """Remove the override and show `status` from now on. UNKNOWN makes the client register again.
 
         Raises LeaseNotFound.
         """
-        self._put(replace(self._known(key), status=status, override=Status.UNKNOWN))
+        self._put(replace(self._known(key), status=status, override=LeaseStatus.UNKNOWN))
 
     def add_metadata(self, key: Key, metadata: dict[str, str]) -> None:
         """Merge into the instance's metadata. Raises LeaseNotFound or InvalidRegistration."""
@@ -176,16 +176,16 @@ def _dirty(registration: Registration) -> int:
     return registration.dirty or 0
 
 
-def _effective(own: Status, override: Status, present: Status | None) -> Status:
+def _effective(own: LeaseStatus, override: LeaseStatus, present: LeaseStatus | None) -> LeaseStatus:
     """Return the status to show, by the rules of the Java server's PeerAwareInstanceRegistryImpl.
 
     An instance's own DOWN, STARTING or UNKNOWN comes first, then an override, then the status already shown, then the
     instance's own status. So a client that reports UP again does not undo a drain.
     """
-    if own not in (Status.UP, Status.OUT_OF_SERVICE):
+    if own not in (LeaseStatus.UP, LeaseStatus.OUT_OF_SERVICE):
         return own
-    if override is not Status.UNKNOWN:
+    if override is not LeaseStatus.UNKNOWN:
         return override
-    if present in (Status.UP, Status.OUT_OF_SERVICE):
+    if present in (LeaseStatus.UP, LeaseStatus.OUT_OF_SERVICE):
         return present
     return own

@@ -11,7 +11,7 @@ from services.clock import Clock
 from services.eureka.applications import Applications, Key
 from services.eureka.consumer_view import ConsumerView, names_of
 from services.eureka.consumers import Consumer, Consumers
-from services.eureka.instance_info import Registration, Status
+from services.eureka.instance_info import LeaseStatus, Registration
 from services.eureka.leases import Leases
 from services.eureka.ownership import Covers, Ownership
 from services.eureka.repository import LeaseRepository
@@ -54,12 +54,12 @@ class Registry:
         owner, services = await self._repository.look_up(remote, self.ownership.names(registration))
         claim = self.ownership.check(registration, remote, owner, services, covers)
         known = self.leases.applications.get(key) is not None
-        self.consumer_view.registered(registration, owner, claim=claim)
+        self.consumer_view.record_registration(registration, owner, claim=claim)
         accepted = self.leases.register(registration, remote)
         if accepted and not known and owner is not None:
             log.info("registered", app=registration.app, instance=owner.instance, lease=registration.id)
         if accepted and owner is not None and owner.instance in self.draining:
-            self.leases.override(key, Status.OUT_OF_SERVICE)
+            self.leases.override(key, LeaseStatus.OUT_OF_SERVICE)
         if accepted:
             await self._save(key)
         if owner is not None and owner.service in names_of(registration):
@@ -103,12 +103,12 @@ class Registry:
         self.consumer_view.owners.pop(key, None)
         await self._save(key)
 
-    async def override(self, key: Key, status: Status) -> None:
+    async def override(self, key: Key, status: LeaseStatus) -> None:
         """Override an instance's status on a client's request. Raises LeaseNotFound."""
         self.leases.override(key, status)
         await self._save(key)
 
-    async def remove_override(self, key: Key, status: Status) -> None:
+    async def remove_override(self, key: Key, status: LeaseStatus) -> None:
         """Remove an override and show `status`. Raises LeaseNotFound."""
         self.leases.remove_override(key, status)
         await self._save(key)

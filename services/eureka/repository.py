@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from services.eureka.applications import Entry, Key
 from services.eureka.codec import json_of
 from services.eureka.consumer_view import ConsumerView, Owner
-from services.eureka.instance_info import InvalidRegistration, Registration, Status, read
+from services.eureka.instance_info import InvalidRegistration, LeaseStatus, Registration, read
 from services.store.database import Store
 from services.store.tables import Application, Instance, Lease, Service
 
@@ -87,8 +87,8 @@ class LeaseRepository:
                 continue
             entry = Entry(
                 registration,
-                Status(lease.status),
-                Status(lease.override),
+                LeaseStatus(lease.status),
+                LeaseStatus(lease.override),
                 registered_at=lease.registered_at,
                 up_at=lease.up_at,
                 address=lease.address or (instance.address if instance is not None else registration.ip),

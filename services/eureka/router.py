@@ -13,7 +13,7 @@ from services.clock import Clock
 from services.routing.port import Endpoint, EndpointState, RoutedService
 
 
-class Directory(Protocol):
+class LeaseDirectory(Protocol):
     """A registry that holds a service's instances. Every call is idempotent."""
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
@@ -75,8 +75,8 @@ class RegistryRouter:
     """Router over two registries: `local` is Sluice's own, `external` are Eureka servers of others."""
 
     clock: Clock
-    local: Directory
-    external: Directory
+    local: LeaseDirectory
+    external: LeaseDirectory
     name: str = "registry"
     _services: dict[str, RoutedService] = field(default_factory=dict)
     _entries: dict[str, dict[str, RouterEntry]] = field(default_factory=dict)
@@ -158,5 +158,5 @@ class RegistryRouter:
     def _entries_of(self, service: str) -> dict[str, RouterEntry]:
         return self._entries.setdefault(service, {})
 
-    def _directory_of(self, service: RoutedService) -> Directory:
+    def _directory_of(self, service: RoutedService) -> LeaseDirectory:
         return self.local if service.eureka is None else self.external

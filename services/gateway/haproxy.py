@@ -23,7 +23,7 @@ from services.gateway.runtime.listener_transfer import Bind
 from services.gateway.runtime.maps import Maps
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.gateway.runtime.servers import Servers
-from services.gateway.runtime.takeover import NewGateway, SocketTakeover
+from services.gateway.runtime.takeover import HaproxyNewGateway, OldGatewaySockets
 from services.gateway.runtime.workers import Workers, parse_endpoint_states
 from services.routing.port import Endpoint, EndpointState, RoutedService, RoutingError
 from services.routing.traffic_counts import CountKey
@@ -41,8 +41,8 @@ class HaproxyRouter:
         self._listener_retention = ListenerRetention(directory)
         self._config = ConfigState(directory)
         self._reloader = Reloader(self._config, self._api, self._counters, self._listener_retention)
-        self._takeovers = SocketTakeover(directory)
-        self._workers = Workers(self._api, self._reloader.lock, self._takeovers)
+        self._old_sockets = OldGatewaySockets(directory)
+        self._workers = Workers(self._api, self._reloader.lock, self._old_sockets)
         self._servers = Servers(self._api, self._counters)
         self._maps = Maps(self._api, self._workers)
         self._drift = DriftDetector(self._config, self._reloader, self._servers, self._maps)
@@ -57,9 +57,9 @@ class HaproxyRouter:
         return "gateway"
 
     @property
-    def takeovers(self) -> SocketTakeover:
+    def old_sockets(self) -> OldGatewaySockets:
         """Sockets of the gateways that another container took over from."""
-        return self._takeovers
+        return self._old_sockets
 
     @property
     def retained_binds(self) -> set[Bind]:
@@ -141,7 +141,7 @@ class HaproxyRouter:
         return await self._api.wait_for_exit(within)
 
     @asynccontextmanager
-    async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[NewGateway]:
+    async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[HaproxyNewGateway]:
         """Reserve the gateway while another HAProxy takes over from the one in the container `id`.
 
         In the block the files are those of `settings`, and the gateway is neither changed nor observed otherwise. Raises
@@ -151,7 +151,7 @@ class HaproxyRouter:
         async with self._reloader.lock.exclusive():
             with self._reloader.hand_over_to(settings) as mark_loaded:
                 await self._counters.before_reload()
-                yield NewGateway(id, self._api, self._takeovers, mark_loaded)
+                yield HaproxyNewGateway(id, self._api, self._old_sockets, mark_loaded)
 
     async def queued_requests(self) -> dict[str, int]:
         """Return how many requests wait for an instance, by service. Raises RoutingError."""

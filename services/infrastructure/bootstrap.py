@@ -17,9 +17,9 @@ from services.engine.infrastructure_port import GatewaySpec, GatewayView, Infras
 from services.engine.port import EngineError
 from services.gateway.config.model import GatewaySettings
 from services.infrastructure.doctor import Doctor
-from services.infrastructure.doctor_findings import Finding
+from services.infrastructure.doctor_findings import DoctorFinding
 from services.infrastructure.gateway_port import GatewayProcess
-from services.infrastructure.gateway_upgrade import GatewayUpgrade, UpgradeResult
+from services.infrastructure.gateway_upgrade import GatewayUpgrader, UpgradeResult
 from services.routing.port import RoutingError
 
 __all__ = ["GatewayProcess", "Infrastructure", "InfrastructureSettings", "NetworkInfo"]
@@ -75,7 +75,7 @@ class Infrastructure:
         self._settings = settings
         self._doctor = doctor
         self._timeout = timeout
-        self._gateway_upgrade = GatewayUpgrade(engine, gateway, timeout)
+        self._gateway_upgrade = GatewayUpgrader(engine, gateway, timeout)
         self._lock = asyncio.Lock()
         self._network: NetworkInfo | None = None
         self.outdated: str | None = None
@@ -127,11 +127,11 @@ class Infrastructure:
                 if await self._network_is_missing():
                     log.warning("network_gone")
                     return "network"
-                if self._gateway.takeovers.old_gateways():
+                if self._gateway.old_sockets.old_gateways():
                     await self._gateway_upgrade.resume_or_roll_back(self.spec)
             await asyncio.sleep(_POLL_INTERVAL)
 
-    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[DoctorFinding]:
         """Return the doctor's findings on everything that Sluice depends on.
 
         The controller supplies `unknown_containers` and `not_ready`.

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
+from services.bounded_http import AnswerRefusedError, BoundedClient, BoundedResponse
 from services.engine.infrastructure_port import ControlPlaneEngine, ControlPlaneSpec
 from services.engine.port import EngineError
 
@@ -127,7 +127,7 @@ class ControlPlane:
         return f"{sentence}\nEnd of its log:\n{log}" if log else sentence
 
 
-def _reason(answer: Answer) -> str:
+def _reason(answer: BoundedResponse) -> str:
     """Return the parts that are not well, or the whole text if the document is not the expected one."""
     try:
         document: Any = answer.json()

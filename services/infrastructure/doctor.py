@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from services.clock import Clock
 from services.engine.infrastructure_port import GatewayView, NetworkInfo
 from services.engine.port import EngineError
-from services.infrastructure.doctor_findings import Finding, ok, warning, wrong
+from services.infrastructure.doctor_findings import DoctorFinding, ok, warning, wrong
 from services.infrastructure.host_checks import clock_finding, store_findings
 from services.routing.port import RoutingError
 from services.store.database import Store
@@ -84,7 +84,7 @@ class Doctor:
 
     async def diagnose(
         self, *, outdated: str | None, unknown_containers: Sequence[str], not_ready: Mapping[str, str]
-    ) -> list[Finding]:
+    ) -> list[DoctorFinding]:
         """Check every part and return the findings, each with advice.
 
         Starts a container for a moment, never two at the same time, and pulls no image.
@@ -104,7 +104,7 @@ class Doctor:
         found = [finding for check in checks for finding in check]
         return [*found, _instances_finding(unknown_containers), *_control_plane_findings(not_ready)]
 
-    async def _run_check(self, name: str, check: Awaitable[list[Finding]]) -> list[Finding]:
+    async def _run_check(self, name: str, check: Awaitable[list[DoctorFinding]]) -> list[DoctorFinding]:
         """Run one check; a part that cannot be checked is an error."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
@@ -119,7 +119,7 @@ class Doctor:
         except Exception as error:  # a failing check must not hide the other findings
             return [wrong(name, f"check failed: {error or type(error).__name__}", "Please report this.")]
 
-    async def _check_engine(self) -> list[Finding]:
+    async def _check_engine(self) -> list[DoctorFinding]:
         facts = await self._ping()
         api = str(facts.get("api_version", "0"))
         oldest = ".".join(map(str, MIN_API_VERSION))
@@ -128,7 +128,7 @@ class Doctor:
             return [wrong("engine", text, "Install Docker 20.10 or newer.")]
         return [ok("engine", text)]
 
-    async def _check_specs(self) -> list[Finding]:
+    async def _check_specs(self) -> list[DoctorFinding]:
         refused_services = await self._refused_services()
         if not refused_services:
             return [ok("specs", "the current spec of every service is allowed")]
@@ -136,13 +136,13 @@ class Doctor:
         text = f"{len(refused_services)} are not allowed, and their instances are not restarted: {examples}"
         return [warning("specs", text, "Deploy an allowed spec, or change the operator's settings (docs/upgrades.md).")]
 
-    async def _check_network(self) -> list[Finding]:
+    async def _check_network(self) -> list[DoctorFinding]:
         network = await self._engine.inspect_network()
         if network is None:
             return [wrong("network", "not found", "Sluice creates it again within seconds; check `sluice status`.")]
         return [ok("network", f"{network.subnet}, bridge address {network.bridge_address}")]
 
-    async def _check_firewall(self) -> list[Finding]:
+    async def _check_firewall(self) -> list[DoctorFinding]:
         network = await self._engine.inspect_network()
         if network is None:
             return [warning("firewall", "cannot be tested without the network", "Fix the network first.")]
@@ -172,7 +172,7 @@ class Doctor:
         unreachable = wrong("firewall", f"a container does not reach the bridge at {network.bridge_address}: {why}", advice)
         return [unreachable, await self._check_bridge(network)]
 
-    async def _check_bridge(self, network: NetworkInfo) -> Finding:
+    async def _check_bridge(self, network: NetworkInfo) -> DoctorFinding:
         """Try one of the gateway's ports on the bridge from another network.
 
         This check follows the one of the firewall, because each starts the container that connects.
@@ -194,7 +194,7 @@ class Doctor:
         )
         return wrong(part, f"{address} answers a container on another network", advice)
 
-    async def _check_gateway(self, outdated: str | None) -> list[Finding]:
+    async def _check_gateway(self, outdated: str | None) -> list[DoctorFinding]:
         view, facts = await asyncio.gather(self._engine.inspect_gateway(), self._gateway.status())
         logs = f"Check `docker logs {self._name}`."
         if view is None or not view.running:
@@ -219,14 +219,14 @@ class Doctor:
             ]
         return [ok("gateway", f"{text}, {connections} of {maxconn} connections in use")]
 
-    async def _check_file(self) -> list[Finding]:
+    async def _check_file(self) -> list[DoctorFinding]:
         different = await self._gateway.find_drift()
         if not different:
             return [ok("gateway's file", "file, maps and worker match")]
         advice = "Restart Sluice: it corrects the differences and changes nothing else."
         return [wrong("gateway's file", "; ".join(different[:5]), advice)]
 
-    async def _check_workers(self) -> list[Finding]:
+    async def _check_workers(self) -> list[DoctorFinding]:
         facts = await self._gateway.status()
         old = facts.get("old_workers", []) if facts is not None else []
         if not old:
@@ -243,7 +243,7 @@ class Doctor:
         return [ok("old workers", f"{text}; they end with their last request")]
 
 
-def _instances_finding(unknown_containers: Sequence[str]) -> Finding:
+def _instances_finding(unknown_containers: Sequence[str]) -> DoctorFinding:
     if not unknown_containers:
         return ok("instances", "the engine runs no unknown instances")
     examples = ", ".join(unknown_containers[:5])
@@ -251,7 +251,7 @@ def _instances_finding(unknown_containers: Sequence[str]) -> Finding:
     return warning("instances", text, "They are left alone. Remove them when their services serve: `docker rm -f …`.")
 
 
-def _control_plane_findings(not_ready: Mapping[str, str]) -> list[Finding]:
+def _control_plane_findings(not_ready: Mapping[str, str]) -> list[DoctorFinding]:
     others = {part: why for part, why in not_ready.items() if part not in ("engine", "gateway", "store")}
     return [wrong(part, why, "See Sluice's log.") for part, why in others.items()]
 

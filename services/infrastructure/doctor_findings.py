@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """Finding on one part.
 
     `warning`: the part works, and needs attention. `wrong`: the part does not work. `advice` is empty if all is well.
@@ -22,13 +22,13 @@ class Finding:
         return asdict(self)
 
 
-def ok(part: str, detail: str) -> Finding:
-    return Finding(part, "ok", detail)
+def ok(part: str, detail: str) -> DoctorFinding:
+    return DoctorFinding(part, "ok", detail)
 
 
-def warning(part: str, detail: str, advice: str) -> Finding:
-    return Finding(part, "warning", detail, advice)
+def warning(part: str, detail: str, advice: str) -> DoctorFinding:
+    return DoctorFinding(part, "warning", detail, advice)
 
 
-def wrong(part: str, detail: str, advice: str) -> Finding:
-    return Finding(part, "wrong", detail, advice)
+def wrong(part: str, detail: str, advice: str) -> DoctorFinding:
+    return DoctorFinding(part, "wrong", detail, advice)

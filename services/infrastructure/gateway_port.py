@@ -9,7 +9,7 @@ from services.gateway.config.model import GatewaySettings
 from services.gateway.runtime.takeover import OldGateway
 
 
-class OldGateways(Protocol):
+class OldGatewaySocketsPort(Protocol):
     """Sockets of gateways that another container takes over from, by the container's id."""
 
     def begin(self, id: str) -> str: ...
@@ -31,7 +31,7 @@ class GatewayProcess(Protocol):
     """HAProxy behind its files and sockets."""
 
     @property
-    def takeovers(self) -> OldGateways: ...
+    def old_sockets(self) -> OldGatewaySocketsPort: ...
 
     async def configure(self, settings: GatewaySettings) -> None:
         """Write the first file and maps, unless the current ones fit the settings."""

@@ -39,7 +39,7 @@ class UpgradeResult:
     seconds: float
 
 
-class GatewayUpgrade:
+class GatewayUpgrader:
     """Upgrade of the gateway; its methods must not run concurrently.
 
     `start_timeout`: seconds until a new gateway without an answer counts as failed.
@@ -57,7 +57,7 @@ class GatewayUpgrade:
         try:
             async with self._gateway.takeover(present.short_id, settings) as new_gateway:
                 started_at = time.monotonic()
-                sockets = self._gateway.takeovers.begin(present.short_id)
+                sockets = self._gateway.old_sockets.begin(present.short_id)
                 successor = await self._start_successor(present, spec, sockets, new_gateway)
                 await self._engine.promote_next_gateway()
                 await self._drain(present)
@@ -72,24 +72,24 @@ class GatewayUpgrade:
 
         Returns the present gateway; None if there is none.
         """
-        takeovers = self._gateway.takeovers
+        old_sockets = self._gateway.old_sockets
         gateways = await self._engine.inspect_gateways(spec)
         if gateways.successor is not None:
-            await self._resume_or_undo(gateways.present, gateways.successor)
+            await self._resume_or_undo(gateways.current, gateways.successor)
             gateways = await self._engine.inspect_gateways(spec)
-        draining = {old.id for old in takeovers.old_gateways() if old.draining_for is not None}
+        draining = {old.id for old in old_sockets.old_gateways() if old.draining_for is not None}
         for predecessor in gateways.predecessors:
             if not predecessor.running:
                 await self._engine.remove_gateway(predecessor.container_id)
-                takeovers.cleanup(predecessor.short_id)
+                old_sockets.cleanup(predecessor.short_id)
                 log.info("gateway_left", container=predecessor.short_id, exit_code=predecessor.exit_code)
             elif predecessor.short_id not in draining:
                 await self._drain(predecessor)
         present_ids = {predecessor.short_id for predecessor in gateways.predecessors}
-        for old in takeovers.old_gateways():
+        for old in old_sockets.old_gateways():
             if old.id not in present_ids:
-                takeovers.cleanup(old.id)
-        return gateways.present
+                old_sockets.cleanup(old.id)
+        return gateways.current
 
     async def _start_successor(
         self, present: GatewayView, spec: GatewaySpec, sockets: str, new_gateway: NewGateway
@@ -139,18 +139,18 @@ class GatewayUpgrade:
             await self._undo(predecessor)
 
     async def _has_taken_over(self, predecessor: str | None) -> bool:
-        if predecessor is not None and not self._gateway.takeovers.has_successor(predecessor):
+        if predecessor is not None and not self._gateway.old_sockets.has_successor(predecessor):
             return False
         return await self._gateway.status() is not None
 
     async def _undo(self, predecessor: str | None) -> None:
         await self._engine.remove_next_gateway()
         if predecessor is not None:
-            self._gateway.takeovers.undo(predecessor)
+            self._gateway.old_sockets.undo(predecessor)
 
     async def _drain(self, predecessor: GatewayView) -> None:
         await self._engine.drain_gateway(predecessor.container_id)
-        self._gateway.takeovers.mark_draining(predecessor.short_id)
+        self._gateway.old_sockets.mark_draining(predecessor.short_id)
 
     async def _with_log_tail(self, message: str) -> str:
         log_tail = (await self._engine.next_gateway_log()).strip()

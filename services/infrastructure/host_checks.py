@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, select
 
 from services.clock import Clock
-from services.infrastructure.doctor_findings import Finding, ok, warning, wrong
+from services.infrastructure.doctor_findings import DoctorFinding, ok, warning, wrong
 from services.store.database import Store
 from services.store.tables import Event
 
@@ -28,7 +28,7 @@ _TIMEX_BYTES = 512
 """Bytes that are more than enough for the result of adjtimex."""
 
 
-async def store_findings(store: Store) -> list[Finding]:
+async def store_findings(store: Store) -> list[DoctorFinding]:
     """Check that SQLite finds its file intact, the length of its log, and the space left to write."""
     found = []
     path = store.path
@@ -55,7 +55,7 @@ async def store_findings(store: Store) -> list[Finding]:
     return found
 
 
-def disk_finding(directory: str, free: int) -> Finding:
+def disk_finding(directory: str, free: int) -> DoctorFinding:
     """Check the free bytes of the disk that `directory` is on."""
     detail = f"{free / MB:.0f} MB free in {directory}"
     advice = "Free space: `docker image prune`, old files in <data>/backups. A full disk stops deployments, not requests."
@@ -64,7 +64,7 @@ def disk_finding(directory: str, free: int) -> Finding:
     return warning("disk", detail, advice) if free < DISK_WARNING_BYTES else ok("disk", detail)
 
 
-async def clock_finding(store: Store, clock: Clock) -> list[Finding]:
+async def clock_finding(store: Store, clock: Clock) -> list[DoctorFinding]:
     """Check that the clock was not set back since the newest event, and that it is synchronised."""
     newest = await store.read(lambda session: session.exec(select(Event.at).order_by(col(Event.id).desc()).limit(1)).first())
     ahead = (newest or 0.0) - clock.now()

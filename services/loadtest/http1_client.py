@@ -14,12 +14,12 @@ MAX_HEAD = 65_536
 """Maximum bytes of an answer's head; a longer one is an error."""
 
 
-class Broken(Exception):
+class ConnectionBroken(Exception):
     """The connection gave no complete answer; the message says how it ended."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """A complete answer. Header names are in lower case."""
 
     status: int
@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         """Monotonic time of the last answer."""
         self._transport: asyncio.Transport | None = None
         self._data = bytearray()
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[HttpResponse] | None = None
         self._head: tuple[int, dict[str, str], int] | None = None
 
     @classmethod
@@ -46,10 +46,10 @@ class Connection(asyncio.Protocol):
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=tls or None)
         return connection
 
-    async def send(self, request: bytes) -> Answer:
+    async def send(self, request: bytes) -> HttpResponse:
         """Send a request and wait for the complete answer, without a timeout. Raises Broken."""
         if self._transport is None or not self.alive:
-            raise Broken("closed before the request was sent")
+            raise ConnectionBroken("closed before the request was sent")
         self._data.clear()
         self._head = None
         self._answer = asyncio.get_running_loop().create_future()
@@ -74,21 +74,21 @@ class Connection(asyncio.Protocol):
         self._data += data
         try:
             self._parse(ended=False)
-        except (Broken, ValueError) as error:
+        except (ConnectionBroken, ValueError) as error:
             self._fail(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
         try:
             self._parse(ended=exc is None)
-        except (Broken, ValueError) as error:
+        except (ConnectionBroken, ValueError) as error:
             self._fail(str(error))
         got = f"after {len(self._data)} bytes of an answer" if self._data else "before any answer"
         self._fail(f"{type(exc).__name__ if exc else 'closed'} {got}")
 
     def _fail(self, why: str) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Broken(why))
+            self._answer.set_exception(ConnectionBroken(why))
         self.close()
 
     def _parse(self, *, ended: bool) -> None:
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             end = self._data.find(b"\r\n\r\n")
             if end < 0:
                 if len(self._data) > MAX_HEAD:
-                    raise Broken("response header too long")
+                    raise ConnectionBroken("response header too long")
                 return
             self._head = (*_head(bytes(self._data[:end])), end + 4)
         status, headers, start = self._head
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
         keep = headers.get("connection", "").lower() != "close" and not ended and len(self._data) == end
         if not keep:
             self.alive = False
-        self._answer.set_result(Answer(status, headers, body, keep))
+        self._answer.set_result(HttpResponse(status, headers, body, keep))
 
 
 def request(method: str, host: str, path: str, *, body: bytes = b"", close: bool = False, **headers: str) -> bytes:

@@ -9,7 +9,7 @@ from services.loadtest.request_log import RequestRecord
 
 
 @dataclass
-class Row:
+class VersionCounts:
     """Results of the requests that one version answered.
 
     `worst_ms` is the time beyond a request's own time.
@@ -32,12 +32,12 @@ class LiveStats:
     """
 
     slow_after: float = 1.0
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, VersionCounts] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     """POST id → the version that answered it."""
 
     def add(self, entry: RequestRecord) -> None:
-        row = self.rows.setdefault(entry.version, Row())
+        row = self.rows.setdefault(entry.version, VersionCounts())
         row.requests += 1
         row.answered += not entry.lost
         row.lost += entry.lost
@@ -55,9 +55,9 @@ class LiveStats:
                 self.rows[self._versions[id]].run_twice += 1
 
     @property
-    def whole(self) -> Row:
+    def whole(self) -> VersionCounts:
         rows = self.rows.values()
-        return Row(
+        return VersionCounts(
             requests=sum(row.requests for row in rows),
             answered=sum(row.answered for row in rows),
             lost=sum(row.lost for row in rows),

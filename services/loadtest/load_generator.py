@@ -19,8 +19,8 @@ from typing import Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from services.loadtest.http1_client import Answer, Broken, Connection, request
-from services.loadtest.request_log import LATE, Kind, RequestLog, RequestRecord
+from services.loadtest.http1_client import Connection, ConnectionBroken, HttpResponse, request
+from services.loadtest.request_log import LATE_SECONDS, RequestKind, RequestLog, RequestRecord
 
 TICK = 0.01
 """Seconds between two bursts."""
@@ -44,7 +44,7 @@ class Workload:
     A gateway may be closing an older one at that moment, and a request lost then is not the gateway's fault. Every
     client with keep-alive connections does the same.
     """
-    patience: float = LATE
+    patience: float = LATE_SECONDS
     """Seconds beyond a request's own time, plus one, after which the client stops waiting."""
     in_flight: int = 1000
     """Maximum requests in flight; the load waits when it is reached."""
@@ -55,7 +55,7 @@ class Workload:
 
 
 class LoadGenerator:
-    """Background sender of requests to `url`, until the context exits or `mix` is completed.
+    """Background sender of requests to `url`, until the context exits or `workload` is completed.
 
     Plain GETs request `url` itself. POSTs and slow requests use paths of samples/hello below it (`orders/{id}`,
     `slow`); a mix without them can be sent to any server. `executions` returns, at the end, how often each POST id
@@ -66,7 +66,7 @@ class LoadGenerator:
     def __init__(
         self,
         url: str,
-        mix: Workload | None = None,
+        workload: Workload | None = None,
         *,
         phase: str = "before",
         host: str | None = None,
@@ -75,8 +75,8 @@ class LoadGenerator:
         on_entry: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         parts = urlsplit(url)
-        self.mix = mix or Workload()
-        self.ledger = RequestLog(on_entry=on_entry)
+        self.mix = workload or Workload()
+        self.request_log = RequestLog(on_entry=on_entry)
         self._tls = parts.scheme == "https"
         self._address = (parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80))
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -84,7 +84,7 @@ class LoadGenerator:
         self._host = host or parts.netloc.rpartition("@")[2]
         self._version_header = version_header.lower()
         self._random = random.Random(self.mix.seed)  # noqa: S311 - a mix, not a secret
-        self._executions = executions or self.look_at_ledger
+        self._executions = executions or self.read_executions
         self._idle: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._phase = phase
@@ -109,8 +109,8 @@ class LoadGenerator:
             await asyncio.gather(self._pump, return_exceptions=True)
         self._close_phase()
         await asyncio.gather(*self._tasks)
-        if error is None and any(entry.id for entry in self.ledger.entries):
-            self.ledger.executions = await self._executions()
+        if error is None and any(entry.id for entry in self.request_log.entries):
+            self.request_log.executions = await self._executions()
         for connection in self._idle:
             connection.close()
 
@@ -123,24 +123,24 @@ class LoadGenerator:
     def phase(self) -> str:
         return self._phase
 
-    async def ask(self, kind: Kind) -> RequestRecord:
-        """Send one request now and return its record, which is also in `ledger`."""
+    async def ask(self, kind: RequestKind) -> RequestRecord:
+        """Send one request now and return its record, which is also in `request_log`."""
         self._sent += 1
         entry = await self._once(kind, f"{self._run}-{self._sent}" if kind == "POST" else "")
-        self.ledger.add(entry)
+        self.request_log.add(entry)
         self._news.set()
         return entry
 
     async def until(self, condition: Callable[[RequestLog], bool], within: float = 30) -> None:
         """Wait until the records so far satisfy the condition. Raises TimeoutError."""
         async with asyncio.timeout(within):
-            while not condition(self.ledger):
+            while not condition(self.request_log):
                 self._news.clear()
                 await self._news.wait()
 
     def _close_phase(self) -> None:
         now = time.monotonic()
-        self.ledger.phases[self._phase] = self.ledger.phases.get(self._phase, 0.0) + now - self._phase_began
+        self.request_log.phases[self._phase] = self.request_log.phases.get(self._phase, 0.0) + now - self._phase_began
         self._phase_began = now
 
     async def _send_all(self) -> None:
@@ -155,16 +155,16 @@ class LoadGenerator:
                 started += 1
             await asyncio.sleep(TICK)
 
-    async def _count(self, kind: Kind) -> None:
+    async def _count(self, kind: RequestKind) -> None:
         await self.ask(kind)
 
-    def _kind(self) -> Kind:
+    def _kind(self) -> RequestKind:
         dice = self._random.random()
         if dice < self.mix.slow:
             return "SLOW"
         return "POST" if dice < self.mix.slow + self.mix.posts else "GET"
 
-    async def _once(self, kind: Kind, id: str) -> RequestRecord:
+    async def _once(self, kind: RequestKind, id: str) -> RequestRecord:
         phase, began = self._phase, time.monotonic()
         own = self.mix.slow_seconds if kind == "SLOW" else 0.0
         fresh = self._random.random() < self.mix.fresh
@@ -199,7 +199,7 @@ class LoadGenerator:
             error=error,
         )
 
-    def _request(self, kind: Kind, id: str, *, close: bool) -> bytes:
+    def _request(self, kind: RequestKind, id: str, *, close: bool) -> bytes:
         if kind == "POST":
             return request("POST", self._host, f"{self._prefix}/orders/{id}", close=close)
         path = f"{self._prefix}/slow?seconds={self.mix.slow_seconds:g}" if kind == "SLOW" else self._path
@@ -213,14 +213,14 @@ class LoadGenerator:
             connection.close()
         return await Connection.open(*self._address, tls=self._tls)
 
-    def _put_back(self, connection: Connection, answer: Answer | None) -> None:
+    def _put_back(self, connection: Connection, answer: HttpResponse | None) -> None:
         if answer is not None and answer.reusable and connection.alive and len(self._idle) < self.mix.keep_alive:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.close()
 
-    async def look(self, below: str = "") -> Answer:
+    async def get_path(self, below: str = "") -> HttpResponse:
         """Send one plain GET to the URL, or to a path `below` it, on its own connection; it is not recorded.
 
         Raises Broken, OSError or TimeoutError (30 s).
@@ -233,16 +233,16 @@ class LoadGenerator:
             finally:
                 connection.close()
 
-    async def look_at_ledger(self) -> Counter[str]:
+    async def read_executions(self) -> Counter[str]:
         """Return how often the application ran each id.
 
-        Raises what `look` raises, and Broken for any other answer.
+        Raises what `get_path` raises, and Broken for any other answer.
         """
-        answer = await self.look("ledger")
+        answer = await self.get_path("ledger")
         try:
             ids = json.loads(answer.body)
         except ValueError:
             ids = None
         if answer.status != 200 or not isinstance(ids, list):
-            raise Broken(f"/ledger answered {answer.status} without a list of ids")
+            raise ConnectionBroken(f"/ledger answered {answer.status} without a list of ids")
         return Counter(ids)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-Kind = Literal["GET", "POST", "SLOW"]
+RequestKind = Literal["GET", "POST", "SLOW"]
 
-LATE = 5.0
+LATE_SECONDS = 5.0
 """Seconds beyond a request's own time after which it counts as lost, answered or not."""
 
 
@@ -24,7 +24,7 @@ class RequestRecord:
 
     at: float
     phase: str
-    kind: Kind
+    kind: RequestKind
     fresh: bool
     own: float
     latency: float
@@ -43,7 +43,7 @@ class RequestRecord:
 
     @property
     def lost(self) -> bool:
-        return self.status is None or not 200 <= self.status < 300 or self.added > LATE
+        return self.status is None or not 200 <= self.status < 300 or self.added > LATE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,9 @@ class RequestLog:
         ]
         if len(self.failures) > most:
             lines.append(f"… and {len(self.failures) - most} more. In total:")
-            sorts = Counter(f"{e.status or '-'} {e.error or 'late' * (e.added > LATE)}".strip() for e in self.failures)
+            sorts = Counter(
+                f"{e.status or '-'} {e.error or 'late' * (e.added > LATE_SECONDS)}".strip() for e in self.failures
+            )
             lines += [f"{count} × {sort}" for sort, count in sorts.most_common(5)]
         lines += [f"run twice: {id}" for id in self.twice[:most]]
         return "\n".join(lines)

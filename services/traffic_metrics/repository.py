@@ -61,7 +61,7 @@ def write_samples(session: Session, at: int, increases: Mapping[CountKey, int]) 
         session.execute(delete(TrafficSample).where(col(TrafficSample.step) == step, col(TrafficSample.at) < at - retained))
 
 
-def present_revisions(session: Session) -> dict[tuple[str, int], int]:
+def displayed_revisions(session: Session) -> dict[tuple[str, int], int]:
     """Return (service, revision in which an instance was created) → the service's current revision.
 
     Only other revisions whose instances belong to the current revision as well are included. docs/api.md shows `traffic` by

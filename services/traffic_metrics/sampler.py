@@ -13,7 +13,7 @@ from services.clock import Clock
 from services.routing.port import RoutingError
 from services.routing.traffic_counts import CountKey, TrafficCounter
 from services.store.database import Store
-from services.traffic_metrics.repository import RAW_STEP, present_revisions, write_samples
+from services.traffic_metrics.repository import RAW_STEP, displayed_revisions, write_samples
 
 log = structlog.get_logger(__name__)
 EXPORT_RETENTION_SECONDS = 3600.0
@@ -85,7 +85,7 @@ def _step_start(now: float) -> int:
 def _write(session: Session, at: int, increases: Counter[CountKey]) -> Counter[CountKey]:
     """Write the counts, and return them by the revisions that are displayed."""
     displayed: Counter[CountKey] = Counter()
-    present = present_revisions(session) if increases else {}
+    present = displayed_revisions(session) if increases else {}
     for key, number in increases.items():
         displayed[key._replace(revision=present.get((key.service, key.revision), key.revision))] += number
     write_samples(session, at, displayed)

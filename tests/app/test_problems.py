@@ -14,8 +14,8 @@ import pytest
 from app.main import create_app
 from app.problems import CODES
 from app.settings import Settings
-from services import nearest
-from services.nearest import MAX_SUGGESTIONS
+from services import suggestions
+from services.suggestions import MAX_SUGGESTIONS
 from tests.support.app_fixture import AppFixture, build, living
 
 ROOT = Path(__file__).parents[2]
@@ -192,7 +192,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return difflib.get_close_matches(name, known, **options)
 
-    monkeypatch.setattr(nearest, "get_close_matches", noting)
+    monkeypatch.setattr(suggestions, "get_close_matches", noting)
     return names
 
 

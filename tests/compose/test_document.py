@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.compose.client_inputs import NeededFile, needs_of
+from services.compose.client_inputs import NeededFile, client_inputs_of
 from services.compose.document import MAX_BYTES, ComposeError, parse
 from services.compose.interpolation import interpolate, names
 from services.compose.keys import SERVICE, TOP
@@ -130,7 +130,7 @@ def test_any_text_is_parsed_to_mapping_or_refused(text: str) -> None:
 
 
 def test_client_inputs_list_variables_and_files_that_file_needs() -> None:
-    needs = needs_of(
+    needs = client_inputs_of(
         "name: shop\nservices:\n  web:\n    image: 'web:${TAG:-$OTHER}'\n    env_file: ['${DIR}/a.env', {path: b.env, "
         "required: false}]\n    environment: [PLAIN=1, PASSED]\n  db: {environment: {ALSO: }, env_file: b.env}",
         {"DIR": "conf"},

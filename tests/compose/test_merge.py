@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.compose.document import ComposeError, Finding, Node, parse, parse_layer
+from services.compose.document import ComposeError, ComposeFinding, Node, parse, parse_layer
 from services.compose.merge import merge
 from services.compose.reader import ComposeOptions, read
 from services.compose.serialization import serialize
@@ -99,7 +99,7 @@ def test_reset_of_a_single_file_removes_the_value_and_other_tags_are_refused() -
     for value in ("[1]", "{a: 1}", "x"):
         with pytest.raises(ComposeError) as refused:
             parse(f"a: 1\nb: !append {value}", {})
-        assert refused.value.findings == [Finding("b", 2, "the tag !append is not supported")]
+        assert refused.value.findings == [ComposeFinding("b", 2, "the tag !append is not supported")]
 
 
 @pytest.mark.parametrize(

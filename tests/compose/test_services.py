@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.compose.document import Finding
+from services.compose.document import ComposeFinding
 from services.compose.service import PROJECT_LABEL
 from services.spec import ServiceSpec
 from tests.support.compose_reading import complaint, reading, refused, said, service
@@ -235,11 +235,11 @@ def test_invalid_spec_field_is_located_in_file() -> None:
         x-sluice:
           drain_timeout: soon
         """)
-    assert made.finding_at("volumes.1.target", "x") == Finding("services.web.volumes.1.target", 6, "x")
-    assert made.finding_at("environment.A", "x") == Finding("services.web.environment.A", 8, "x")
-    assert made.finding_at("replicas", "x") == Finding("services.web.deploy.replicas", 9, "x")
-    assert made.finding_at("drain_timeout", "x") == Finding("services.web.x-sluice.drain_timeout", 11, "x")
-    assert made.finding_at("strategy", "x") == Finding("services.web.strategy", 2, "x")
+    assert made.finding_at("volumes.1.target", "x") == ComposeFinding("services.web.volumes.1.target", 6, "x")
+    assert made.finding_at("environment.A", "x") == ComposeFinding("services.web.environment.A", 8, "x")
+    assert made.finding_at("replicas", "x") == ComposeFinding("services.web.deploy.replicas", 9, "x")
+    assert made.finding_at("drain_timeout", "x") == ComposeFinding("services.web.x-sluice.drain_timeout", 11, "x")
+    assert made.finding_at("strategy", "x") == ComposeFinding("services.web.strategy", 2, "x")
 
 
 def test_volumes_and_networks_have_names_that_compose_gives_them() -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from services.clock import SystemClock
-from services.loadtest.http1_client import Broken
+from services.loadtest.http1_client import ConnectionBroken
 from services.routing.port import Endpoint, EndpointState, RoutedService, Router, RoutingError
 from tests.support.docker_cli import ROOT, build
 from tests.support.fakes.gateway import FakeGateway
@@ -246,7 +246,7 @@ async def test_removal_ends_requests_of_an_instance_that_lost_its_network(
     await side.router.remove("web", "web-r1-1")
     assert await side.router.observe("web") == {}
     if isinstance(side, RealSide):
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionBroken):
             await side.task
 
 

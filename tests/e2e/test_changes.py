@@ -19,7 +19,7 @@ async def test_service_is_updated_scaled_restarted_and_rolled_back_under_load(fi
         load.mark("update")
         updated = await fixture.update(image=fixture.images.two)
         load.mark("on two")
-        await load.until(lambda ledger: ledger.summary("on two").requests >= 10)
+        await load.until(lambda request_log: request_log.summary("on two").requests >= 10)
         load.mark("scale out")
         await fixture.change("scale", {"replicas": 5})
         load.mark("scale in")
@@ -31,7 +31,7 @@ async def test_service_is_updated_scaled_restarted_and_rolled_back_under_load(fi
         load.mark("rollback")
         rolled = await fixture.change("rollback")
         load.mark("on one again")
-        await load.until(lambda ledger: ledger.summary("on one again").requests >= 10)
+        await load.until(lambda request_log: request_log.summary("on one again").requests >= 10)
     assert (updated["revision"], updated["from_revision"], rolled["revision"]) == (2, 1, 1)
     assert versions(load, "on two") == {"r2"}
     assert versions(load, "on one again") == {"r1"}
@@ -71,7 +71,7 @@ async def test_removed_service_finishes_requests_in_flight_and_keeps_its_history
             assert (await load.ask("GET")).status == 200  # The answers show that the slow requests were sent.
         await fixture.remove()
         entries = await asyncio.gather(*slow)
-        assert [entry.status for entry in entries] == [200] * 6, load.ledger.explain()
+        assert [entry.status for entry in entries] == [200] * 6, load.request_log.explain()
         assert (await load.ask("GET")).status == 404
     assert await fixture.containers() == []
     assert (await fixture.of_service())["status"] == "removed"

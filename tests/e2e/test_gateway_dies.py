@@ -73,7 +73,7 @@ async def test_gateway_death_loses_only_requests_in_flight_and_refuses_no_connec
         other.load(rate=60, slow_seconds=0.5, lossless=False) as another,
     ):
         await asyncio.sleep(0.5)
-        killed_at = {each: max(entry.at + entry.latency for entry in each.ledger.entries) for each in (load, another)}
+        killed_at = {each: max(entry.at + entry.latency for entry in each.request_log.entries) for each in (load, another)}
         away = await harmed(own, harm, load, another)
         await asyncio.sleep(1)
         assert (await own.update(image=own.images.two))["status"] == "succeeded"
@@ -81,9 +81,9 @@ async def test_gateway_death_loses_only_requests_in_flight_and_refuses_no_connec
     for each, fixture in ((load, own), (another, other)):
         in_hand = lost_in_hand(each)
         before = [entry for entry in in_hand if entry.phase == "before"]
-        assert all(entry.at + entry.latency >= killed_at[each] - 0.5 for entry in before), each.ledger.explain()
-        assert each.ledger.twice == [] and each.ledger.unrecorded == []
-        assert {entry.answered_by.rpartition("-r")[0] for entry in each.ledger.entries if not entry.lost} == {
+        assert all(entry.at + entry.latency >= killed_at[each] - 0.5 for entry in before), each.request_log.explain()
+        assert each.request_log.twice == [] and each.request_log.unrecorded == []
+        assert {entry.answered_by.rpartition("-r")[0] for entry in each.request_log.entries if not entry.lost} == {
             fixture.service
         }
     print(json.dumps({"harm": harm.__name__, "away": round(away, 2), **figures(load)}))
@@ -189,16 +189,16 @@ async def harmed(fixture: ServiceFixture, harm: Harm, *loads: LoadGenerator) -> 
 
 def lost_in_hand(load: LoadGenerator) -> list[RequestRecord]:
     """Return the lost requests; assert that all were in flight when the gateway died and none was refused."""
-    failures = load.ledger.failures
-    assert [entry for entry in failures if was_in_flight(entry)] == failures, load.ledger.explain()
-    assert not [entry for entry in failures if "Connect call failed" in entry.error], load.ledger.explain()
+    failures = load.request_log.failures
+    assert [entry for entry in failures if was_in_flight(entry)] == failures, load.request_log.explain()
+    assert not [entry for entry in failures if "Connect call failed" in entry.error], load.request_log.explain()
     return failures
 
 
 def figures(load: LoadGenerator) -> dict[str, float]:
-    away = [entry for entry in load.ledger.entries if entry.phase == "away"]
+    away = [entry for entry in load.request_log.entries if entry.phase == "away"]
     worst = max((entry.added for entry in away), default=0.0)
-    return {"in hand": len(load.ledger.failures), "asked while away": len(away), "worst": round(worst, 2)}
+    return {"in hand": len(load.request_log.failures), "asked while away": len(away), "worst": round(worst, 2)}
 
 
 async def pids(fixture: ServiceFixture) -> list[int]:

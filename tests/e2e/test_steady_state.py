@@ -98,8 +98,8 @@ async def test_killed_instance_is_restarted_and_serves_while_sluice_is_down(own:
         await asyncio.to_thread(own.sluice.kill)
         victim = (await own.containers())[0]
         await kill(own, victim)
-        seen = len(load.ledger.entries)
-        await load.until(lambda ledger: len(ledger.entries) >= seen + 300)
+        seen = len(load.request_log.entries)
+        await load.until(lambda request_log: len(request_log.entries) >= seen + 300)
         await asyncio.to_thread(own.sluice.start)
         await own.until(lambda: serving(own, 3))
     assert victim["Id"] in await own.starts()
@@ -109,9 +109,9 @@ async def test_only_instance_that_the_engine_restarts_is_waited_for_with_sluice_
     await own.deploy(own.spec(replicas=1))
     async with own.load(posts=0, slow=0) as load:
         await kill(own, (await own.containers())[0])
-        await load.until(lambda ledger: len(ledger.entries) >= 300)
+        await load.until(lambda request_log: len(request_log.entries) >= 300)
         await asyncio.to_thread(own.sluice.kill)
         await kill(own, (await own.containers())[0])
-        seen = len(load.ledger.entries)
-        await load.until(lambda ledger: len(ledger.entries) >= seen + 300)
+        seen = len(load.request_log.entries)
+        await load.until(lambda request_log: len(request_log.entries) >= seen + 300)
         await asyncio.to_thread(own.sluice.start)

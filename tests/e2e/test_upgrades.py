@@ -87,7 +87,7 @@ async def test_gateway_upgrade_during_a_deployment_keeps_long_requests_and_webso
         assert await socket.recv() == "and now?"
         load.mark("left")
     await own.until(lambda: alone(own))
-    print(json.dumps([made["seconds"], *(phase.as_dict() for phase in load.ledger.summaries())]))
+    print(json.dumps([made["seconds"], *(phase.as_dict() for phase in load.request_log.summaries())]))
 
 
 @pytest.mark.full
@@ -111,7 +111,7 @@ async def test_repeated_gateway_upgrades_lose_no_request(own: ServiceFixture) ->
     async with own.load(rate=100, slow_seconds=2) as load:
         for _ in range(5):
             await upgrade(own, force=True)
-    assert len(load.ledger.entries) > 50
+    assert len(load.request_log.entries) > 50
     await own.until(lambda: alone(own))
 
 

@@ -9,9 +9,9 @@ import json
 
 import pytest
 
-from services.eureka.applications import Action, Entry, Snapshot
+from services.eureka.applications import DeltaAction, Entry, Snapshot
 from services.eureka.codec import json_of, parse, xml_of
-from services.eureka.instance_info import UNREADABLE, InvalidRegistration, Status, read
+from services.eureka.instance_info import UNREADABLE, InvalidRegistration, LeaseStatus, read
 from tests.support.eureka_payloads import registration
 
 SPRING = (
@@ -50,7 +50,7 @@ XML = (
 def spring() -> Entry:
     taken = read("SAMPLE-SERVICE", parse(SPRING, xml=False))
     at = 1795343971886
-    return Entry(taken, Status.UP, registered_at=at, renewed_at=at, up_at=at + 1, changed_at=at + 1)
+    return Entry(taken, LeaseStatus.UP, registered_at=at, renewed_at=at, up_at=at + 1, changed_at=at + 1)
 
 
 def test_spring_registration_is_returned_as_the_java_server_writes_it() -> None:
@@ -71,7 +71,7 @@ def test_json_contains_only_keys_that_springs_strict_parser_knows() -> None:
         "metadata", "lastUpdatedTimestamp", "lastDirtyTimestamp", "actionType", "asgName",
     }  # fmt: skip
     everything = registration(appGroupName="g", asgName="asg", secureHealthCheckUrl="https://h/", extra="ignored")
-    written = json.loads(json_of(Entry(everything, Status.UP, action=Action.MODIFIED)))["instance"]
+    written = json.loads(json_of(Entry(everything, LeaseStatus.UP, action=DeltaAction.MODIFIED)))["instance"]
     assert set(written) <= allowed
     assert set(written["dataCenterInfo"]) == {"@class", "name"}
 
@@ -79,7 +79,7 @@ def test_json_contains_only_keys_that_springs_strict_parser_knows() -> None:
 def test_xml_is_read_and_written_like_the_java_server() -> None:
     taken = read("T", parse(XML, xml=True))
     assert (taken.id, taken.port.number, taken.secure_port.enabled, taken.metadata) == ("x1", 1, False, {"a_b": "1"})
-    written = xml_of(Entry(taken, Status.UP))
+    written = xml_of(Entry(taken, LeaseStatus.UP))
     assert written.startswith(b"<instance><instanceId>x1</instanceId><hostName>h</hostName>")
     for part in (
         b"<overriddenstatus>UNKNOWN</overriddenstatus>",
@@ -88,7 +88,7 @@ def test_xml_is_read_and_written_like_the_java_server() -> None:
         b'class="com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"><name>MyOwn</name></dataCenterInfo>',
     ):
         assert part in written
-    empty = xml_of(Entry(registration(), Status.UP))
+    empty = xml_of(Entry(registration(), LeaseStatus.UP))
     assert b'<metadata class="java.util.Collections$EmptyMap" />' in empty
     assert xml_of(Snapshot(3, "UP_1_", {})).startswith(
         b"<applications><versions__delta>3</versions__delta><apps__hashcode>UP_1_"
@@ -105,12 +105,12 @@ def test_xml_without_class_of_the_data_center_gets_the_class_of_its_name(name: s
         f"<dataCenterInfo><name>{name}</name><metadata></metadata></dataCenterInfo></instance>"
     )
     taken = read("T", parse(body.encode(), xml=True))
-    assert (taken.status, taken.data_center, taken.data_center_class) == (Status.UP, name, kind)
+    assert (taken.status, taken.data_center, taken.data_center_class) == (LeaseStatus.UP, name, kind)
 
 
 @pytest.mark.parametrize("key", ["a_b", "a b", "1st", "$x", "über", "a:b", "a/b", "-dash", "<tag>"])
 def test_metadata_keys_are_encoded_as_legal_xml_and_decoded_again(key: str) -> None:
-    written = xml_of(Entry(registration(metadata={key: "value & <more>"}), Status.UP))
+    written = xml_of(Entry(registration(metadata={key: "value & <more>"}), LeaseStatus.UP))
     assert read("WEB", parse(written, xml=True)).metadata == {key: "value & <more>"}
 
 

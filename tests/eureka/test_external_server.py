@@ -18,8 +18,8 @@ from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from services.bounded_http import BoundedClient
 from services.eureka.external_server import CHECK_INTERVAL, MAX_BODY, TOMBSTONE_SECONDS, ExternalEureka
-from services.eureka.instance_info import Status
-from services.eureka.local_directory import LocalDirectory
+from services.eureka.instance_info import LeaseStatus
+from services.eureka.local_lease_directory import LocalLeaseDirectory
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
@@ -54,7 +54,7 @@ class House:
         """Start Sluice's router, also again after a restart."""
         self.transport: httpx.AsyncBaseTransport = httpx.ASGITransport(EurekaApp(self.server, EurekaAuth(None)))
         self.theirs = ExternalEureka(self.clock, client(self.transport))
-        return RegistryRouter(self.clock, LocalDirectory(self.server), self.theirs)
+        return RegistryRouter(self.clock, LocalLeaseDirectory(self.server), self.theirs)
 
     def list_is(self, text: str) -> None:
         """Make the server list `text` from now on, regardless of its leases."""
@@ -93,7 +93,7 @@ class House:
     async def register(self, n: int, **fields: str) -> None:
         await self.server.register(registration(f"web-r1-{n}", **fields), "127.0.0.1")
 
-    def there(self) -> dict[str, Status]:
+    def there(self) -> dict[str, LeaseStatus]:
         return {entry.registration.id: entry.status for entry in self.server.leases.applications.entries()}
 
 
@@ -115,7 +115,7 @@ async def test_withdrawn_instance_is_out_of_service_and_drained_after_the_stalen
     for n in (1, 2):
         await fixture.register(n)
     await fixture.router.withdraw("web", "web-r1-1")
-    assert fixture.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
+    assert fixture.there() == {"web-r1-1": LeaseStatus.OUT_OF_SERVICE, "web-r1-2": LeaseStatus.UP}
     endpoint_state = (await fixture.router.observe("web"))["web-r1-1"]
     assert (endpoint_state.drained, endpoint_state.drain_not_before) == (False, fixture.clock.now() + 40)
     assert endpoint_state.drain_blocker == (
@@ -133,7 +133,7 @@ async def test_stale_application_list_of_the_server_is_not_trusted(fixture: Hous
     listed = await fixture.listed()
     fixture.list_is(listed)
     await fixture.router.withdraw("web", "web-r1-1")
-    assert fixture.there()["web-r1-1"] is Status.OUT_OF_SERVICE
+    assert fixture.there()["web-r1-1"] is LeaseStatus.OUT_OF_SERVICE
     await fixture.register(3)
     await fixture.router.admit(member(3))
     assert "web-r1-3" in await fixture.router.observe("web"), "it is UP, whatever the list says"
@@ -155,7 +155,7 @@ async def test_admit_restores_the_status_at_the_server_at_once(fixture: House) -
     await fixture.register(1)
     await fixture.router.withdraw("web", "web-r1-1")
     await fixture.router.admit(member(1))
-    assert fixture.there() == {"web-r1-1": Status.UP}
+    assert fixture.there() == {"web-r1-1": LeaseStatus.UP}
     assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
@@ -172,7 +172,7 @@ async def test_lease_of_a_removed_instance_is_deleted_again_if_it_reappears(fixt
     await fixture.theirs.sweep()
     await fixture.register(1)
     await fixture.theirs.sweep()
-    assert fixture.there() == {"web-r1-1": Status.UP}, "another owner registered it"
+    assert fixture.there() == {"web-r1-1": LeaseStatus.UP}, "another owner registered it"
 
 
 async def test_new_instance_is_observed_once_it_is_up_at_the_server(fixture: House) -> None:

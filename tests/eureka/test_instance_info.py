@@ -12,8 +12,8 @@ from services.eureka.instance_info import (
     MAX_TEXT,
     UNREADABLE,
     InvalidRegistration,
+    LeaseStatus,
     Port,
-    Status,
     read,
 )
 from tests.support.eureka_payloads import CENTRE, registration, said
@@ -68,7 +68,7 @@ def test_invalid_registration_is_refused_with_the_java_servers_message(document:
 def test_registrations_that_the_java_server_accepts_are_accepted() -> None:
     assert registration(instanceId=...).id == "host-a"
     assert read("WEB", said(app="web")).app == "WEB"
-    assert registration(status="WEIRD").status is Status.UNKNOWN
+    assert registration(status="WEIRD").status is LeaseStatus.UNKNOWN
     assert registration(id="a/b c").id == "a/b c"
     assert registration(securePort=...).secure_port == Port(7002, False)
     assert registration(port={"$": "8081", "@enabled": True}).port == Port(8081, True)
@@ -83,8 +83,8 @@ def test_registrations_that_the_java_server_accepts_are_accepted() -> None:
 def test_registration_of_five_fields_is_up_with_leases_of_30_and_90_seconds() -> None:
     fields = {"app": "WEB", "hostName": "h", "ipAddr": "10.9.0.1", "vipAddress": "web", "dataCenterInfo": CENTRE}
     taken = read("WEB", {"instance": fields})
-    assert (taken.id, taken.status, taken.renewal, taken.duration) == ("h", Status.UP, 30, 90)
-    assert read("WEB", {"instance": {**fields, "status": None}}).status is Status.UP
+    assert (taken.id, taken.status, taken.renewal, taken.duration) == ("h", LeaseStatus.UP, 30, 90)
+    assert read("WEB", {"instance": {**fields, "status": None}}).status is LeaseStatus.UP
 
 
 @pytest.mark.parametrize("lease", [..., None, {}, {"durationInSecs": 0}, {"durationInSecs": "-5"}])

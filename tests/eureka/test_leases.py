@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.eureka import leases as module
-from services.eureka.applications import DELTA_WINDOW, Action, Applications, Entry, Key, Snapshot
-from services.eureka.instance_info import InvalidRegistration, Status
+from services.eureka.applications import DELTA_WINDOW, Applications, DeltaAction, Entry, Key, Snapshot
+from services.eureka.instance_info import InvalidRegistration, LeaseStatus
 from services.eureka.leases import MAX_SWEEP_INTERVAL, TOMBSTONE_SECONDS, LeaseNotFound, Leases
 from tests.support.eureka_payloads import registration
 from tests.support.fakes.clock import FakeClock
@@ -26,7 +26,7 @@ def leases(clock: FakeClock) -> Leases:
     return Leases(clock)
 
 
-def status(leases: Leases, key: Key = A) -> Status:
+def status(leases: Leases, key: Key = A) -> LeaseStatus:
     entry = leases.applications.get(key)
     assert entry is not None
     return entry.status
@@ -34,12 +34,12 @@ def status(leases: Leases, key: Key = A) -> Status:
 
 def test_renewed_registration_as_up_does_not_undo_a_drain(leases: Leases) -> None:
     leases.register(registration())
-    leases.override(A, Status.OUT_OF_SERVICE)
+    leases.override(A, LeaseStatus.OUT_OF_SERVICE)
     leases.register(registration())
     leases.renew(A)
-    assert status(leases) is Status.OUT_OF_SERVICE
-    leases.remove_override(A, Status.UP)
-    assert status(leases) is Status.UP
+    assert status(leases) is LeaseStatus.OUT_OF_SERVICE
+    leases.remove_override(A, LeaseStatus.UP)
+    assert status(leases) is LeaseStatus.UP
 
 
 def test_metadata_of_all_instances_is_limited(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,21 +62,21 @@ def test_metadata_of_all_instances_is_limited(leases: Leases, monkeypatch: pytes
 
 def test_reported_down_takes_precedence_over_an_override(leases: Leases) -> None:
     leases.register(registration())
-    leases.override(A, Status.OUT_OF_SERVICE)
+    leases.override(A, LeaseStatus.OUT_OF_SERVICE)
     leases.register(registration(status="DOWN"))
-    assert status(leases) is Status.DOWN
+    assert status(leases) is LeaseStatus.DOWN
     leases.register(registration())
-    assert status(leases) is Status.OUT_OF_SERVICE
+    assert status(leases) is LeaseStatus.OUT_OF_SERVICE
 
 
 def test_override_removed_without_a_status_requires_a_new_registration(leases: Leases) -> None:
     leases.register(registration())
-    leases.override(A, Status.OUT_OF_SERVICE)
+    leases.override(A, LeaseStatus.OUT_OF_SERVICE)
     leases.remove_override(A)
     with pytest.raises(LeaseNotFound):
         leases.renew(A)
     leases.register(registration())
-    assert status(leases) is Status.UP
+    assert status(leases) is LeaseStatus.UP
 
 
 def test_heartbeat_of_an_unknown_or_changed_client_requires_a_registration(leases: Leases) -> None:
@@ -147,17 +147,20 @@ def test_replacement_with_the_same_hashcode_appears_in_the_delta(leases: Leases,
     leases.cancel(A)
     delta = leases.applications.delta(clock.now())
     assert (delta.hashcode, delta.version > before.version) == (before.hashcode, True)
-    assert {entry.registration.id: entry.action for entry in delta.apps["WEB"]} == {"a": Action.DELETED, "b": Action.ADDED}
+    assert {entry.registration.id: entry.action for entry in delta.apps["WEB"]} == {
+        "a": DeltaAction.DELETED,
+        "b": DeltaAction.ADDED,
+    }
     assert delta.apps["WEB"][-1].registration.metadata == {}
 
 
 def test_repeated_registration_is_modified_in_the_delta(leases: Leases, clock: FakeClock) -> None:
     for _ in range(2):
         leases.register(registration())
-    assert leases.applications.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
+    assert leases.applications.delta(clock.now()).apps["WEB"][0].action is DeltaAction.MODIFIED
     leases.cancel(A)
     leases.register(registration())
-    assert leases.applications.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
+    assert leases.applications.delta(clock.now()).apps["WEB"][0].action is DeltaAction.MODIFIED
 
 
 class Client:
@@ -167,7 +170,7 @@ class Client:
     """
 
     def __init__(self) -> None:
-        self.has: dict[Key, Status] | None = None
+        self.has: dict[Key, LeaseStatus] | None = None
         self.full_fetches = 0
 
     def fetch(self, book: Applications, now: float, *, complete: bool) -> None:
@@ -182,10 +185,10 @@ class Client:
             self.full_fetches += 1
             self._replace(book.full())
 
-    def _apply(self, has: dict[Key, Status], entry: Entry) -> None:
-        if entry.action is Action.DELETED:
+    def _apply(self, has: dict[Key, LeaseStatus], entry: Entry) -> None:
+        if entry.action is DeltaAction.DELETED:
             has.pop(entry.key, None)
-        elif entry.action is Action.MODIFIED or entry.key not in has:
+        elif entry.action is DeltaAction.MODIFIED or entry.key not in has:
             has[entry.key] = entry.status
 
     def _replace(self, full: Snapshot) -> None:
@@ -226,9 +229,9 @@ def test_deltas_lead_to_the_same_state_as_a_full_fetch_after_any_history(
             elif what == "cancel":
                 leases.cancel(key)
             elif what == "override":
-                leases.override(key, Status(str(word)))
+                leases.override(key, LeaseStatus(str(word)))
             elif what == "restore":
-                leases.remove_override(key, Status(str(word)))
+                leases.remove_override(key, LeaseStatus(str(word)))
             elif what == "metadata":
                 leases.add_metadata(key, {"k": "v"})
             elif what == "wait":

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.eureka.external_server import ExternalEureka
-from services.eureka.instance_info import InvalidRegistration, Status
+from services.eureka.instance_info import InvalidRegistration, LeaseStatus
 from services.eureka.leases import LeaseNotFound
-from services.eureka.local_directory import LocalDirectory
+from services.eureka.local_lease_directory import LocalLeaseDirectory
 from services.eureka.ownership import MAX_APPLICATIONS, MAX_OF_ADDRESS, Forbidden
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
@@ -59,7 +59,9 @@ class Sluice:
         self.registry = Registry(FakeClock(), LeaseRepository(store))
         self.registry.consumer_view.host = BRIDGE
         self.registry.ownership.network = IPv4Network("10.9.0.0/24")
-        self.router = RegistryRouter(self.registry.clock, LocalDirectory(self.registry), ExternalEureka(self.registry.clock))
+        self.router = RegistryRouter(
+            self.registry.clock, LocalLeaseDirectory(self.registry), ExternalEureka(self.registry.clock)
+        )
 
     async def start(self) -> None:
         await self.registry.open()
@@ -216,7 +218,7 @@ async def test_name_of_a_removed_service_is_free(sluice: Sluice, store: Store) -
 async def test_source_addresses_of_leases_survive_a_restart(sluice: Sluice, store: Store) -> None:
     await sluice.register("WEB", WEB, "a")
     await sluice.registry.register(registration("b", "LEGACY", ipAddr="172.18.0.4", vipAddress="legacy"), FOREIGN)
-    await sluice.registry.override(("LEGACY", "b"), Status.OUT_OF_SERVICE)
+    await sluice.registry.override(("LEGACY", "b"), LeaseStatus.OUT_OF_SERVICE)
     again = Sluice(store)
     await again.start()
     assert again.may("WEB", "a", WEB)

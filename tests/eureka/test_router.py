@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.eureka.external_server import ExternalEureka
-from services.eureka.instance_info import Status
-from services.eureka.local_directory import LocalDirectory
+from services.eureka.instance_info import LeaseStatus
+from services.eureka.local_lease_directory import LocalLeaseDirectory
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
@@ -55,7 +55,7 @@ class House:
         self.store = store
         self.registry = Registry(self.clock, LeaseRepository(store))
         self.registry.consumer_view.host = "10.9.0.1"
-        self.router = RegistryRouter(self.clock, LocalDirectory(self.registry), ExternalEureka(self.clock))
+        self.router = RegistryRouter(self.clock, LocalLeaseDirectory(self.registry), ExternalEureka(self.clock))
 
     async def open(self, *members: Endpoint, advertise: str = "instances") -> None:
         await self.registry.open()
@@ -218,8 +218,8 @@ async def test_registrations_survive_a_restart(
     await fixture.open(member(1), member(2), advertise=advertise)
     for n in (1, 2):
         await fixture.register(n)
-    await fixture.registry.override(("WEB", "web-2"), Status.OUT_OF_SERVICE)
-    await fixture.registry.remove_override(("WEB", "web-2"), Status.UP)
+    await fixture.registry.override(("WEB", "web-2"), LeaseStatus.OUT_OF_SERVICE)
+    await fixture.registry.remove_override(("WEB", "web-2"), LeaseStatus.UP)
     await fixture.registry.cancel(("WEB", "web-1"))
     again = House(store)
     await again.open(member(1), member(2), advertise=advertise)

@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 MIX = Workload(rate=150, slow=0.04, slow_seconds=0.7)
 
 
-def load(fixture: GatewayFixture, mix: Workload = MIX, **options: Any) -> LoadGenerator:
-    return LoadGenerator(f"http://127.0.0.1:{PUBLIC}/web", mix, executions=fixture.ledger.executions, **options)
+def load(fixture: GatewayFixture, workload: Workload = MIX, **options: Any) -> LoadGenerator:
+    return LoadGenerator(f"http://127.0.0.1:{PUBLIC}/web", workload, executions=fixture.ledger.executions, **options)
 
 
 def assert_nothing_lost(counted: Counted, at_least: int = 50) -> None:
@@ -29,7 +29,7 @@ def assert_nothing_lost(counted: Counted, at_least: int = 50) -> None:
 
 async def answered(running: LoadGenerator, more: int) -> None:
     """Wait until `more` requests have been answered."""
-    before = len(running.ledger.entries)
+    before = len(running.request_log.entries)
     await running.until(lambda counted: len(counted.entries) >= before + more)
 
 
@@ -57,8 +57,8 @@ async def test_replaced_instances_lose_no_request(fixture: GatewayFixture) -> No
             await asyncio.gather(*(leave(fixture, instance) for instance in present))
             present = new
             await answered(running, 50)
-    assert_nothing_lost(running.ledger)
-    assert set(running.ledger.versions()) == {f"web-r{revision}-{n}" for revision in (1, 2, 3) for n in (1, 2, 3)}
+    assert_nothing_lost(running.request_log)
+    assert set(running.request_log.versions()) == {f"web-r{revision}-{n}" for revision in (1, 2, 3) for n in (1, 2, 3)}
 
 
 async def test_reloads_lose_no_request_and_hide_no_drain(fixture: GatewayFixture) -> None:
@@ -71,8 +71,8 @@ async def test_reloads_lose_no_request_and_hide_no_drain(fixture: GatewayFixture
         await fixture.gateway.publish(service("other2", 2))
         await asyncio.gather(withdrawing, leaving_too)
         await answered(running, 100)
-    assert_nothing_lost(running.ledger)
-    assert running.ledger.entries[-1].answered_by == third.id
+    assert_nothing_lost(running.request_log)
+    assert running.request_log.entries[-1].answered_by == third.id
 
 
 async def test_killed_instance_loses_no_get_and_runs_no_post_twice(
@@ -89,10 +89,10 @@ async def test_killed_instance_loses_no_get_and_runs_no_post_twice(
             starts[number % 3] = number + 1
             await victim.start()
             await fixture.gateway.admit(victim.endpoint(f"c1@{number + 1}"))
-    lost = running.ledger.failures
-    assert not [entry for entry in lost if entry.kind != "POST"], running.ledger.explain()
-    assert len(lost) <= 10, running.ledger.explain()
-    assert not running.ledger.twice
+    lost = running.request_log.failures
+    assert not [entry for entry in lost if entry.kind != "POST"], running.request_log.explain()
+    assert len(lost) <= 10, running.request_log.explain()
+    assert not running.request_log.twice
 
 
 async def test_killed_only_instance_loses_no_get_without_upstream_keepalive(fixture: GatewayFixture) -> None:
@@ -106,7 +106,7 @@ async def test_killed_only_instance_loses_no_get_without_upstream_keepalive(fixt
             await only.start()
             await fixture.gateway.admit(only.endpoint(f"c1@t{start}"))
         await answered(running, 60)
-    assert_nothing_lost(running.ledger)
+    assert_nothing_lost(running.request_log)
 
 
 async def test_requests_without_an_available_instance_wait_for_the_next(fixture: GatewayFixture) -> None:
@@ -121,7 +121,7 @@ async def test_requests_without_an_available_instance_wait_for_the_next(fixture:
         await fixture.gateway.admit(new.endpoint())
         assert (await asking).headers["x-instance"] == "web-r2-1"
         await answered(running, 30)
-    assert_nothing_lost(running.ledger)
+    assert_nothing_lost(running.request_log)
     assert fixture.ledger.orders["waits"] == 1
 
 

@@ -60,9 +60,9 @@ async def test_disconnected_instance_loses_no_get_and_runs_no_post_twice(
     async with LoadGenerator(url, MIX, executions=executions) as load:
         await load.until(lambda log: len(log.versions()) > 0 and len(log.entries) > 150)
         docker("network", "disconnect", NETWORK, f"{NETWORK}-{instances[0].id}")
-        sent = len(load.ledger.entries)
+        sent = len(load.request_log.entries)
         await load.until(lambda log: len(log.entries) > sent + 300)
-    assert not [entry for entry in load.ledger.failures if entry.kind != "POST"], load.ledger.explain()
-    assert not load.ledger.twice
-    retried = [entry for entry in load.ledger.entries if entry.kind == "SLOW" and entry.added > 1]
+    assert not [entry for entry in load.request_log.failures if entry.kind != "POST"], load.request_log.explain()
+    assert not load.request_log.twice
+    retried = [entry for entry in load.request_log.entries if entry.kind == "SLOW" and entry.added > 1]
     assert retried

@@ -12,7 +12,7 @@ import pytest
 from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import EngineError
 from services.infrastructure.doctor import Doctor, GatewayContainer
-from services.infrastructure.doctor_findings import Finding
+from services.infrastructure.doctor_findings import DoctorFinding
 from services.infrastructure.host_checks import DISK_ERROR_BYTES, DISK_WARNING_BYTES, disk_finding
 from services.routing.port import RoutingError
 from services.store.database import Store
@@ -74,7 +74,7 @@ class Practice:
         self.not_ready: dict[str, str] = {}
         self.refused: dict[str, str] = {}
 
-    async def findings(self) -> dict[str, Finding]:
+    async def findings(self) -> dict[str, DoctorFinding]:
         doctor = Doctor(
             self.engine,
             self.gateway,
@@ -90,7 +90,7 @@ class Practice:
         assert all(finding.advice for finding in found if finding.status != "ok")
         return {finding.part: finding for finding in found}
 
-    async def unwell(self) -> dict[str, Finding]:
+    async def unwell(self) -> dict[str, DoctorFinding]:
         """Return the findings that are not ok, except this machine's clock."""
         return {part: each for part, each in (await self.findings()).items() if each.status != "ok" and part != "clock"}
 

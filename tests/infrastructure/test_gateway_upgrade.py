@@ -55,12 +55,12 @@ async def test_upgrade_replaces_an_outdated_gateway_and_drains_the_old_one(
     assert gateway.listener == engine.present.id and engine.present.auto_restart
     assert engine.predecessors == [old] and old.draining and not old.auto_restart
     assert not infrastructure.outdated
-    assert [old_gateway.id for old_gateway in gateway.takeovers.old_gateways()] == [old.short_id]
+    assert [old_gateway.id for old_gateway in gateway.old_sockets.old_gateways()] == [old.short_id]
     await infrastructure.ensure()
     assert engine.predecessors == [old], "it has requests in flight"
     old.running = False
     await infrastructure.ensure()
-    assert engine.predecessors == [] and gateway.takeovers.old_gateways() == []
+    assert engine.predecessors == [] and gateway.old_sockets.old_gateways() == []
     assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
 
 
@@ -79,7 +79,7 @@ async def test_several_old_gateways_may_drain_at_the_same_time(
     infrastructure = await standing(engine, gateway)
     for _ in range(3):
         assert await infrastructure.upgrade(force=True)
-    assert len(engine.predecessors) == len(gateway.takeovers.old_gateways()) == 3
+    assert len(engine.predecessors) == len(gateway.old_sockets.old_gateways()) == 3
 
 
 async def test_new_gateway_that_exits_at_its_start_changes_nothing(
@@ -91,7 +91,7 @@ async def test_new_gateway_that_exits_at_its_start_changes_nothing(
     before = engine.present
     with pytest.raises(GatewayNotReady, match=r"exited at its start(.|\n)*bnid"):
         await infrastructure.upgrade(force=True)
-    assert engine.present is before and engine.next is None and gateway.takeovers.old_gateways() == []
+    assert engine.present is before and engine.next is None and gateway.old_sockets.old_gateways() == []
     assert before is not None and gateway.listener == before.id and before.auto_restart
     assert not infrastructure.upgrading
 
@@ -121,11 +121,11 @@ async def test_upgrade_killed_at_any_step_is_completed_or_undone_by_the_next_sta
     assert old is not None and engine.present is not None and engine.next is None
     assert engine.present.auto_restart and gateway.listener == engine.present.id
     if step == "start_next_gateway":
-        assert engine.present is old and engine.predecessors == [] and gateway.takeovers.old_gateways() == []
+        assert engine.present is old and engine.predecessors == [] and gateway.old_sockets.old_gateways() == []
     else:
         assert engine.present is not old and engine.predecessors == [old]
         assert old.draining and not old.auto_restart
-        assert [each.draining_for is not None for each in gateway.takeovers.old_gateways()] == [True]
+        assert [each.draining_for is not None for each in gateway.old_sockets.old_gateways()] == [True]
 
 
 async def test_upgrade_is_undone_if_the_new_gateway_has_died(
@@ -154,7 +154,7 @@ async def test_failed_promotion_of_the_new_gateway_is_retried(
     engine.promote_next_gateway = refuse  # type: ignore[method-assign]
     with pytest.raises(EngineError):
         await infrastructure.upgrade(force=True)
-    old, *_ = gateway.takeovers.old_gateways()
+    old, *_ = gateway.old_sockets.old_gateways()
     assert old.draining_for is None, "it has not been asked to drain"
     engine.promote_next_gateway = promote  # type: ignore[method-assign]
     await infrastructure.ensure()
@@ -206,4 +206,4 @@ async def test_drained_gateway_is_removed_in_the_background(
 
     gateway.status = until_put_away  # type: ignore[method-assign]
     await infrastructure.wait_until_degraded()
-    assert engine.predecessors == [] and gateway.takeovers.old_gateways() == []
+    assert engine.predecessors == [] and gateway.old_sockets.old_gateways() == []

@@ -107,14 +107,14 @@ def test_server_without_faults_loses_nothing_and_gets_all_kinds() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(url, QUICK, phase="calm", executions=server.executions) as load:
-                await load.until(lambda ledger: len(ledger.entries) >= 200)
-            whole = load.ledger.summary()
-            assert (whole.lost, whole.run_twice, load.ledger.unrecorded) == (0, 0, [])
-            kinds = Counter(entry.kind for entry in load.ledger.entries)
+                await load.until(lambda request_log: len(request_log.entries) >= 200)
+            whole = load.request_log.summary()
+            assert (whole.lost, whole.run_twice, load.request_log.unrecorded) == (0, 0, [])
+            kinds = Counter(entry.kind for entry in load.request_log.entries)
             assert kinds["GET"] > kinds["POST"] > kinds["SLOW"] > 0
-            assert {entry.fresh for entry in load.ledger.entries} == {True, False}
-            assert server.connections < len(load.ledger.entries)
-            assert load.ledger.versions() == {"web-r1-1": len(load.ledger.entries)}
+            assert {entry.fresh for entry in load.request_log.entries} == {True, False}
+            assert server.connections < len(load.request_log.entries)
+            assert load.request_log.versions() == {"web-r1-1": len(load.request_log.entries)}
 
     run(story)
 
@@ -126,10 +126,10 @@ def test_errors_and_broken_connections_are_lost_with_cause() -> None:
     async def story() -> None:
         async with serving(faulty) as (url, server):
             async with LoadGenerator(url, QUICK, executions=server.executions) as load:
-                await load.until(lambda ledger: len(ledger.entries) >= 50)
-        assert load.ledger.summary().lost == len(load.ledger.entries)
-        assert "no instance serves" in load.ledger.explain(100)
-        assert "before any answer" in load.ledger.explain(100)
+                await load.until(lambda request_log: len(request_log.entries) >= 50)
+        assert load.request_log.summary().lost == len(load.request_log.entries)
+        assert "no instance serves" in load.request_log.explain(100)
+        assert "before any answer" in load.request_log.explain(100)
 
     run(story)
 
@@ -206,7 +206,7 @@ def test_fault_of_load_generator_is_recorded_as_loss(monkeypatch: pytest.MonkeyP
 
             monkeypatch.setattr(load, "_connection", raises)
             assert (await load.ask("GET")).lost
-        assert len(load.ledger.failures) == 1
+        assert len(load.request_log.failures) == 1
 
     run(story)
 
@@ -216,10 +216,10 @@ def test_post_that_ran_twice_or_never_is_reported() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, QUICK, executions=server.executions)
             first, second = await load.ask("POST"), await load.ask("POST")
-            load.ledger.executions = Counter({first.id: 2})
-        assert load.ledger.twice == [first.id]
-        assert load.ledger.unrecorded == [second.id]
-        assert load.ledger.summary().run_twice == 1
+            load.request_log.executions = Counter({first.id: 2})
+        assert load.request_log.twice == [first.id]
+        assert load.request_log.unrecorded == [second.id]
+        assert load.request_log.summary().run_twice == 1
 
     run(story)
 
@@ -228,12 +228,12 @@ def test_requests_belong_to_phase_in_which_they_began() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(url, QUICK, phase="one", executions=server.executions) as load:
-                await load.until(lambda ledger: len(ledger.entries) >= 20)
+                await load.until(lambda request_log: len(request_log.entries) >= 20)
                 load.mark("two")
-                await load.until(lambda ledger: ledger.summary("two").requests >= 20)
-            one, two = load.ledger.summaries()
+                await load.until(lambda request_log: request_log.summary("two").requests >= 20)
+            one, two = load.request_log.summaries()
             assert (one.phase, two.phase) == ("one", "two")
-            assert one.requests + two.requests == len(load.ledger.entries)
+            assert one.requests + two.requests == len(load.request_log.entries)
             assert one.seconds > 0 and two.seconds > 0
 
     run(story)
@@ -259,7 +259,7 @@ def test_load_ends_at_its_limit_of_requests() -> None:
             async with LoadGenerator(
                 url, Workload(rate=500, requests=30, slow_seconds=0.05), executions=server.executions
             ) as load:
-                await load.until(lambda ledger: len(ledger.entries) == 30)
-        assert len(load.ledger.entries) == 30
+                await load.until(lambda request_log: len(request_log.entries) == 30)
+        assert len(load.request_log.entries) == 30
 
     run(story)

@@ -37,10 +37,10 @@ async def test_restored_backup_removes_no_container_and_can_be_recovered_from(ow
         assert await _instances(own) >= strangers
         await own.until(lambda: _serves(own, first, 2))
         load.mark("on the old version")
-        await load.until(lambda ledger: ledger.summary("on the old version").requests >= 20)
+        await load.until(lambda request_log: request_log.summary("on the old version").requests >= 20)
     unharmed(load)
     unharmed(other)
-    assert {instance.rpartition("-")[0] for instance in load.ledger.versions("on the old version")} == {f"{first}-r1"}
+    assert {instance.rpartition("-")[0] for instance in load.request_log.versions("on the old version")} == {f"{first}-r1"}
 
     again = await own.update(image=own.images.two)
     assert again["id"] > highest
@@ -67,7 +67,7 @@ async def test_address_of_a_container_unknown_to_the_store_is_not_allocated(own:
     async with own.load() as load:
         await own.change("scale", {"replicas": 4})
         await own.change("restart")
-    assert {instance.rsplit("-r", 1)[0] for instance in load.ledger.versions()} == {own.service}
+    assert {instance.rsplit("-r", 1)[0] for instance in load.request_log.versions()} == {own.service}
     failed = [row for row in (await own.get("/instances", service=own.service))["items"] if row["status"] == "failed"]
     assert failed == []
     assert len(await own.containers(late)) == 3

@@ -132,11 +132,11 @@ async def _traffic(there: ServiceFixture, others: list[str]) -> AsyncIterator[di
 
 def _answered_by_their_own(loads: dict[str, LoadGenerator]) -> None:
     for name, load in loads.items():
-        answered = load.ledger.versions()
+        answered = load.request_log.versions()
         assert answered, name
         assert {instance.rsplit("-r", 1)[0] for instance in answered} == {name}, answered
-        assert load.ledger.twice == [], load.ledger.explain()
-        assert load.ledger.unrecorded == []
+        assert load.request_log.twice == [], load.request_log.explain()
+        assert load.request_log.unrecorded == []
 
 
 async def _addresses(there: ServiceFixture) -> dict[str, str]:

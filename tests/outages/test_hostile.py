@@ -25,8 +25,8 @@ async def test_gateway_serves_others_despite_slow_and_idle_clients_and_huge_head
     async with own.load() as load, _idle(own.sluice.gateway, IDLE), _dripping(own.sluice.gateway, SLOW):
         load.mark("besieged")
         assert await _huge(own.sluice.gateway) in (400, 431)
-        await load.until(lambda ledger: ledger.summary("besieged").requests >= 400, within=60)
-    print(f"besieged: {load.ledger.summary('besieged')}")
+        await load.until(lambda request_log: request_log.summary("besieged").requests >= 400, within=60)
+    print(f"besieged: {load.request_log.summary('besieged')}")
     async with _idle(own.sluice.gateway, ALL), httpx.AsyncClient(timeout=30) as http:
         began = time.monotonic()
         assert (await http.get(f"{own.sluice.gateway}/{own.service}")).status_code == 200

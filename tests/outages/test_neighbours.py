@@ -30,8 +30,8 @@ async def test_sluices_on_one_engine_do_not_affect_each_other(own: ServiceFixtur
                 for fixture in (own, other):
                     assert (await fixture.get("/readyz"))["store_behind_engine"] == []
                     assert len((await fixture.get("/services"))["items"]) == 1
-            assert load.ledger.entries
-            assert others.ledger.entries
+            assert load.request_log.entries
+            assert others.request_log.entries
             before = await own.starts()
             await other.remove()
             assert await own.starts() == before

@@ -56,14 +56,14 @@ async def test_sluice_upgrade_under_load_loses_nothing_and_asks_waiting_clients_
     async with httpx.AsyncClient(base_url=reported["SLUICE_URL"], headers=bearer, timeout=90) as http:
         done = await http.post("/deployments", params={"wait": 60}, json=hello)
         assert done.status_code == 200, done.text
-        mix = Workload(rate=80, slow_seconds=1)
-        async with LoadGenerator(f"{reported['SLUICE_GATEWAY']}/hello", mix, executions=executions) as load:
+        workload = Workload(rate=80, slow_seconds=1)
+        async with LoadGenerator(f"{reported['SLUICE_GATEWAY']}/hello", workload, executions=executions) as load:
             key = {"Idempotency-Key": "once"}
             held = asyncio.create_task(
                 http.post("/deployments", params={"wait": 60}, json={"service": "hello", **slow}, headers=key)
             )
             stream = asyncio.create_task(_listen(http))
-            await load.until(lambda ledger: len(ledger.entries) > 200)
+            await load.until(lambda request_log: len(request_log.entries) > 200)
             load.mark("replaced")
             shell.more["SLUICE_IMAGE"] = newer
             began = time.monotonic()
@@ -77,11 +77,11 @@ async def test_sluice_upgrade_under_load_loses_nothing_and_asks_waiting_clients_
             again = await http.post("/deployments", params={"wait": 60}, json={"service": "hello", **slow}, headers=key)
             assert again.status_code == 200, again.text
             assert again.json()["id"] == 2, "the same deployment went on"
-    assert load.ledger.failures == [], load.ledger.explain()
-    assert load.ledger.twice == [] and load.ledger.unrecorded == []
+    assert load.request_log.failures == [], load.request_log.explain()
+    assert load.request_log.twice == [] and load.request_log.unrecorded == []
     assert shell.id_of(shell.name) != first
     assert shell.id_of(f"{shell.name}-gateway") == gateway
-    print(json.dumps({"up again, seconds": round(took, 2), **load.ledger.summary().as_dict()}))
+    print(json.dumps({"up again, seconds": round(took, 2), **load.request_log.summary().as_dict()}))
 
 
 async def _listen(http: httpx.AsyncClient) -> list[str]:

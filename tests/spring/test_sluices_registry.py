@@ -45,8 +45,8 @@ async def spring(sluice: SluiceProcess, running: None) -> AsyncIterator[Spring]:
         yield Spring(sluice, http, f"{sluice.gateway}/spring")
 
 
-def answered_by(ledger: RequestLog, phase: str) -> set[str]:
-    return {entry.version for entry in ledger.entries if entry.phase == phase}
+def answered_by(request_log: RequestLog, phase: str) -> set[str]:
+    return {entry.version for entry in request_log.entries if entry.phase == phase}
 
 
 async def registered(spring: Spring) -> set[str]:
@@ -86,16 +86,16 @@ async def test_deployment_with_advertise_stable_loses_no_request(spring: Spring)
         load.mark("deploy")
         await spring.deploy_file("service", **SERVICE, profile="local")
         load.mark("after")
-        await load.until(lambda ledger: len(answered_by(ledger, "after")) > 0)
-    assert answered_by(load.ledger, "before") == {"1"}
-    assert answered_by(load.ledger, "after") == {"2"}
+        await load.until(lambda request_log: len(answered_by(request_log, "after")) > 0)
+    assert answered_by(load.request_log, "before") == {"1"}
+    assert answered_by(load.request_log, "after") == {"2"}
 
 
 @pytest.mark.full
 async def test_instance_death_with_advertise_stable_loses_no_get(spring: Spring) -> None:
     victim = (await spring.containers())[0]
     async with spring.traffic(posts=0) as load:
-        await load.until(lambda ledger: len(ledger.versions()) == 2)
+        await load.until(lambda request_log: len(request_log.versions()) == 2)
         load.mark("killed")
         await spring.docker("kill", victim["Id"])
 
@@ -104,8 +104,8 @@ async def test_instance_death_with_advertise_stable_loses_no_get(spring: Spring)
 
         await spring.until(out)
         load.mark("out")
-        await load.until(lambda ledger: sum(ledger.versions("out").values()) >= 40)
-    assert instance_of(victim) not in load.ledger.versions("out")
+        await load.until(lambda request_log: sum(request_log.versions("out").values()) >= 40)
+    assert instance_of(victim) not in load.request_log.versions("out")
 
 
 @pytest.mark.full
@@ -114,7 +114,7 @@ async def test_spring_cloud_gateway_is_redeployed_under_load(spring: Spring) -> 
         load.mark("deploy")
         await spring.deploy_file("gateway", replicas=1, environment=QUICK_CACHES)
         load.mark("after")
-        await load.until(lambda ledger: sum(ledger.versions("after").values()) >= 40)
+        await load.until(lambda request_log: sum(request_log.versions("after").values()) >= 40)
 
 
 @pytest.mark.full
@@ -127,6 +127,6 @@ async def test_deployment_with_advertise_instances_waits_for_consumers_and_loses
         await spring.says(deployment, "consumers of the registry")
         await spring.finished(deployment)
         load.mark("after")
-        await load.until(lambda ledger: len(answered_by(ledger, "after")) > 0)
-    assert answered_by(load.ledger, "before") == {"2"}
-    assert answered_by(load.ledger, "after") == {"1"}
+        await load.until(lambda request_log: len(answered_by(request_log, "after")) > 0)
+    assert answered_by(load.request_log, "before") == {"2"}
+    assert answered_by(load.request_log, "after") == {"1"}

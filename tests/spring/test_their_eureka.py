@@ -101,9 +101,9 @@ async def test_deployment_with_external_eureka_is_aborted_repeated_and_loses_not
         load.mark("deploy")
         await spring.deploy_file("service", **file, profile="local")
         load.mark("after")
-        await load.until(lambda ledger: sum(ledger.versions("after").values()) >= 40)
+        await load.until(lambda request_log: sum(request_log.versions("after").values()) >= 40)
         await alone(spring, theirs.eureka, "sample-service-r3-1")
-    assert {entry.version for entry in load.ledger.entries if entry.phase == "after"} == {"2"}
+    assert {entry.version for entry in load.request_log.entries if entry.phase == "after"} == {"2"}
 
 
 async def up(eureka: str) -> bool:

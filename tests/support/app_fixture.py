@@ -21,7 +21,7 @@ from services.clock import SystemClock
 from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import EngineError
 from services.gateway.config.model import GatewaySettings
-from services.infrastructure.doctor_findings import Finding, ok, wrong
+from services.infrastructure.doctor_findings import DoctorFinding, ok, wrong
 from services.infrastructure.gateway_upgrade import UpgradeResult
 from services.routing.traffic_counts import CountKey
 from tests.support.fakes.engine import FakeEngine
@@ -63,7 +63,7 @@ class FakeInfrastructure:
     network_missing = False
     outdated: str | None = None
     upgrading = False
-    findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
+    findings: tuple[DoctorFinding, ...] = (ok("engine", "Docker 27.0"),)
 
     async def ensure(self) -> NetworkInfo:
         if self.refuses is not None:
@@ -81,7 +81,7 @@ class FakeInfrastructure:
             raise EngineError("the instances' network is missing")
         return {}
 
-    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[DoctorFinding]:
         return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:

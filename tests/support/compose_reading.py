@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.compose.document import ComposeError, Finding
+from services.compose.document import ComposeError, ComposeFinding
 from services.compose.reader import ComposeOptions, ComposeProject, read
 from services.compose.service import ComposeService
 
@@ -37,7 +37,7 @@ def complaint(body: str, **given: Any) -> tuple[str, int, str]:
     return found
 
 
-def said(findings: list[Finding]) -> list[tuple[str, int]]:
+def said(findings: list[ComposeFinding]) -> list[tuple[str, int]]:
     return [(finding.field, finding.line) for finding in findings]
 
 

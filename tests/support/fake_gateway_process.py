@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from services.gateway.config.model import GatewaySettings
-from services.gateway.runtime.takeover import ADMIN, MASTER, SocketTakeover
+from services.gateway.runtime.takeover import ADMIN, MASTER, OldGatewaySockets
 from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine
 
 
@@ -24,7 +24,7 @@ class FakeGatewayProcess:
         self.configured: list[GatewaySettings] = []
         self.unbindable: list[str] = []
         """Services whose ports another process uses, so that no gateway starts."""
-        self.takeovers = SocketTakeover(directory)
+        self.old_sockets = OldGatewaySockets(directory)
         engine.on_start = self.listen
 
     def listen(self, container: FakeContainer) -> None:
@@ -78,4 +78,4 @@ class FakeNewGateway:
         self._gateway = gateway
 
     async def has_taken_over(self) -> bool:
-        return self._gateway.takeovers.has_successor(self._id) and await self._gateway.status() is not None
+        return self._gateway.old_sockets.has_successor(self._id) and await self._gateway.status() is not None

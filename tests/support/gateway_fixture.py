@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from services.gateway.config.model import GatewaySettings
 from services.gateway.haproxy import HaproxyRouter
-from services.loadtest.http1_client import Answer, Connection, request
+from services.loadtest.http1_client import Connection, HttpResponse, request
 from services.routing.port import EndpointState, RoutedService
 from services.spec import Healthcheck, Route
 from tests.support.http_instance import HEALTHY, Instance, Ledger
@@ -76,7 +76,7 @@ class GatewayFixture:
 
     async def ask(
         self, path: str, method: str = "GET", *, port: int = PUBLIC, at: str = "127.0.0.1", **headers: str
-    ) -> Answer:
+    ) -> HttpResponse:
         """Send one request on a connection of its own."""
         host = headers.pop("Host", f"{at}:{port}")
         body = headers.pop("body", "").encode()

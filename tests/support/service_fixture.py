@@ -144,7 +144,9 @@ class ServiceFixture:
         return await self.until(look)
 
     @asynccontextmanager
-    async def load(self, *, service: str | None = None, lossless: bool = True, **mix: Any) -> AsyncIterator[LoadGenerator]:
+    async def load(
+        self, *, service: str | None = None, lossless: bool = True, **workload: Any
+    ) -> AsyncIterator[LoadGenerator]:
         """Send traffic while the block runs.
 
         Afterwards no request may be lost or run twice, and none confirmed without having run (unless not `lossless`).
@@ -155,21 +157,21 @@ class ServiceFixture:
         async def executions() -> Counter[str]:
             return Counter(await asyncio.to_thread(self.sluice.ledger_of, volume, self.images.one))
 
-        plan = Workload(**{"rate": 80, "slow_seconds": 1.0, **mix})
+        plan = Workload(**{"rate": 80, "slow_seconds": 1.0, **workload})
         async with LoadGenerator(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
-            await load.until(lambda ledger: len(ledger.entries) >= min(20, plan.requests))
+            await load.until(lambda request_log: len(request_log.entries) >= min(20, plan.requests))
             yield load
         if lossless:
             unharmed(load)
 
     @asynccontextmanager
-    async def by_hand(self, **mix: Any) -> AsyncIterator[LoadGenerator]:
+    async def by_hand(self, **workload: Any) -> AsyncIterator[LoadGenerator]:
         """Yield a load generator for single requests; it sends none by itself."""
 
         async def executions() -> Counter[str]:
             return Counter()
 
-        plan = Workload(**{**mix, "requests": 0})
+        plan = Workload(**{**workload, "requests": 0})
         async with LoadGenerator(f"{self.sluice.gateway}/{self.service}", plan, executions=executions) as load:
             yield load
 
@@ -206,11 +208,11 @@ class Watch:
 
 def unharmed(load: LoadGenerator, *, but: int = 0) -> None:
     """Assert 0 lost (or exactly `but`), 0 run twice, and no confirmed request that never ran."""
-    assert len(load.ledger.failures) == but, load.ledger.explain()
-    assert load.ledger.twice == [], load.ledger.explain()
-    assert load.ledger.unrecorded == []
+    assert len(load.request_log.failures) == but, load.request_log.explain()
+    assert load.request_log.twice == [], load.request_log.explain()
+    assert load.request_log.unrecorded == []
 
 
 def versions(load: LoadGenerator, phase: str) -> set[str]:
     """Return the revisions whose instances answered."""
-    return {instance.rpartition("-")[0].rpartition("-")[2] for instance in load.ledger.versions(phase)}
+    return {instance.rpartition("-")[0].rpartition("-")[2] for instance in load.request_log.versions(phase)}

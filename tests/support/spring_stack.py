@@ -61,19 +61,19 @@ class Spring(ServiceFixture):
         await self.until(said, within=120)
 
     @asynccontextmanager
-    async def traffic(self, **mix: Any) -> AsyncIterator[LoadGenerator]:
+    async def traffic(self, **workload: Any) -> AsyncIterator[LoadGenerator]:
         """Send mixed requests through Spring Cloud Gateway in the block; none may be lost or run twice.
 
         Latency is measured in bench/ only: JVMs that start in parallel take all of a small machine.
         """
         url = f"{self.door}/sample-service"
         await self.until(lambda: answers(url), within=60)
-        async with LoadGenerator(url, Workload(**{"rate": 20, "slow_seconds": 1.0, "patience": 30, **mix})) as load:
-            await load.until(lambda ledger: len(ledger.entries) >= 40)
+        async with LoadGenerator(url, Workload(**{"rate": 20, "slow_seconds": 1.0, "patience": 30, **workload})) as load:
+            await load.until(lambda request_log: len(request_log.entries) >= 40)
             yield load
-        broken = [entry for entry in load.ledger.entries if entry.status is None or not 200 <= entry.status < 300]
-        assert broken == [], load.ledger.explain()
-        assert (load.ledger.twice, load.ledger.unrecorded) == ([], [])
+        broken = [entry for entry in load.request_log.entries if entry.status is None or not 200 <= entry.status < 300]
+        assert broken == [], load.request_log.explain()
+        assert (load.request_log.twice, load.request_log.unrecorded) == ([], [])
 
 
 async def answers(url: str) -> bool:

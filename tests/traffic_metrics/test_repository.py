@@ -13,7 +13,7 @@ from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION, Cou
 from services.store.open import open_store
 from services.store.tables import Revision, Service, TrafficSample
 from services.traffic_metrics.queries import service_metrics, sparklines
-from services.traffic_metrics.repository import ALL, present_revisions, write_samples
+from services.traffic_metrics.repository import ALL, displayed_revisions, write_samples
 
 FAST, SLOW = BUCKET_BOUNDS.index(0.009), BUCKET_BOUNDS.index(0.5)
 HOUR = 1_800_000_000 // 3600 * 3600
@@ -119,4 +119,4 @@ def test_instances_with_equal_hash_count_for_current_revision(session: Session) 
             Revision(service="web", number=number, hash=spec_hash, image="web:1", image_id="i", deployment=1, created_at=0)
         )
     session.flush()
-    assert present_revisions(session) == {("web", 2): 3}
+    assert displayed_revisions(session) == {("web", 2): 3}

@@ -71,7 +71,7 @@ class Feed:
 
     async def _read(self) -> None:
         while True:
-            await self._client.retry_while_away(self._read_once)
+            await self._client.retry_while_unavailable(self._read_once)
             await asyncio.sleep(0.2)  # a stream that ends immediately must not become a busy loop
 
     async def _read_once(self) -> None:

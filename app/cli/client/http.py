@@ -19,7 +19,7 @@ from app.cli.errors import CliError, refused, unreachable, usage
 from services.backoff import Backoff
 
 T = TypeVar("T")
-PATIENCE = 120.0
+RECONNECT_TIMEOUT = 120.0
 """Seconds that a Sluice that has answered before may be unavailable; the default of SLUICE_PATIENCE."""
 _DELAYS = Backoff(0.1, 2.0)
 _HERE = ("127.0.0.1", "::1", "localhost")
@@ -47,13 +47,13 @@ class ServerUnavailable(Exception):
 class Client:
     """Client of one Sluice, which repeats requests while that Sluice is unavailable.
 
-    It calls `on_away(why)` when Sluice stops answering, and `on_away(None)` when Sluice answers again.
+    It calls `on_availability_change(why)` when Sluice stops answering, and with None when Sluice answers again.
     """
 
     def __init__(self, server: ServerAddress, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.place = server
-        self.on_away: Callable[[str | None], None] = lambda _why: None
-        self._patience = _patience()
+        self.on_availability_change: Callable[[str | None], None] = lambda _why: None
+        self._reconnect_timeout = _reconnect_timeout()
         self._answered = False
         self._away_since: float | None = None
         headers = {"User-Agent": "sluice-cli", "Accept": "application/json"}
@@ -79,12 +79,14 @@ class Client:
     ) -> None:
         await self._http.aclose()
 
-    async def get(self, path: str, *, welcome: int = 200, **params: Any) -> Any:
+    async def get(self, path: str, *, accepted_status: int = 200, **params: Any) -> Any:
         """Return the document at `path`; parameters that are None are omitted.
 
-        `welcome`: a status other than 2xx whose body is returned as well. Raises CliError.
+        `accepted_status`: a status other than 2xx whose body is returned as well. Raises CliError.
         """
-        return await self.retry_while_away(lambda: self._answer("GET", path, welcome, params=_present(params)))
+        return await self.retry_while_unavailable(
+            lambda: self._answer("GET", path, accepted_status, params=_present(params))
+        )
 
     async def get_all(self, path: str, *, most: int | None = None, **params: Any) -> list[Any]:
         """Return the items of a list from all its pages, at most `most`."""
@@ -104,23 +106,23 @@ class Client:
 
         The request carries an Idempotency-Key, so repeating it after a lost answer runs it only once.
         """
-        sent = {**_own_key(), **(headers or {})}
-        return await self.retry_while_away(
+        sent = {**_new_idempotency_key(), **(headers or {})}
+        return await self.retry_while_unavailable(
             lambda: self._answer("POST", path, json={} if body is None else body, headers=sent)
         )
 
     async def send(self, path: str, file: Path, media_type: str, **params: Any) -> Any:
         """Post a file as the body, with an Idempotency-Key as in `post`, and return the answer's document."""
-        sent = {**_own_key(), **_announced(file, media_type)}
+        sent = {**_new_idempotency_key(), **_upload_headers(file, media_type)}
         asked = _present(params)
-        return await self.retry_while_away(
+        return await self.retry_while_unavailable(
             lambda: self._answer("POST", path, params=asked, content=_chunks(file), headers=sent)
         )
 
     async def delete(self, path: str) -> Any:
         """Send DELETE with an Idempotency-Key as in `post`; return the answer's document, None if it has none."""
-        sent = _own_key()
-        return await self.retry_while_away(lambda: self._answer("DELETE", path, headers=sent))
+        sent = _new_idempotency_key()
+        return await self.retry_while_unavailable(lambda: self._answer("DELETE", path, headers=sent))
 
     @asynccontextmanager
     async def stream(
@@ -139,7 +141,7 @@ class Client:
         except httpx.TransportError as error:
             raise _away(error) from error
 
-    async def retry_while_away(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat `call` until Sluice answers.
 
         A Sluice that has never answered is given up immediately, unless the request may have reached it.
@@ -149,48 +151,48 @@ class Client:
             try:
                 answer = await call()
             except ServerUnavailable as away:
-                await self._bear(away, attempt)
+                await self._wait_or_give_up(away, attempt)
                 attempt += 1
             else:
-                self.answered()
+                self.record_answer()
                 return answer
 
-    def answered(self) -> None:
-        """Record that Sluice answers; calls `on_away(None)` if it was unavailable."""
+    def record_answer(self) -> None:
+        """Record that Sluice answers; calls `on_availability_change(None)` if it was unavailable."""
         self._answered = True
         if self._away_since is not None:
             self._away_since = None
-            self.on_away(None)
+            self.on_availability_change(None)
 
-    async def _bear(self, away: ServerUnavailable, attempt: int) -> None:
+    async def _wait_or_give_up(self, away: ServerUnavailable, attempt: int) -> None:
         if not self._answered and not away.sent:
             raise unreachable(self.place.url, str(away)) from away
         if self._away_since is None:
             self._away_since = time.monotonic()
-            self.on_away(str(away))
-        if time.monotonic() - self._away_since > self._patience:
-            advice = f"The request continues when Sluice is back: `sluice status`. Waited {self._patience:.0f} s."
+            self.on_availability_change(str(away))
+        if time.monotonic() - self._away_since > self._reconnect_timeout:
+            advice = f"The request continues when Sluice is back: `sluice status`. Waited {self._reconnect_timeout:.0f} s."
             raise unreachable(self.place.url, str(away), advice) from away
         await asyncio.sleep(away.after or _DELAYS.delay(attempt))
 
-    async def _answer(self, method: str, path: str, welcome: int = 200, **request: Any) -> Any:
+    async def _answer(self, method: str, path: str, accepted_status: int = 200, **request: Any) -> Any:
         try:
             response = await self._http.request(method, path, **request)
         except httpx.TransportError as error:
             raise _away(error) from error
-        if response.status_code != welcome:
+        if response.status_code != accepted_status:
             await self._checked(response)
         if not response.content:
             return None
         try:
             return response.json()
         except ValueError:
-            raise _stranger(self.place.url, response) from None
+            raise _foreign_response_error(self.place.url, response) from None
 
     async def _checked(self, response: httpx.Response) -> None:
         """Accept a 2xx answer; raise ServerUnavailable if Sluice is restarting, CliError for any other answer."""
         if response.is_success:
-            self.answered()
+            self.record_answer()
             return
         await response.aread()
         problem = _problem(response)
@@ -199,19 +201,19 @@ class Client:
             why = str(problem.get("detail") or f"HTTP {response.status_code}")
             raise ServerUnavailable(why, sent=True, after=_seconds(response.headers.get("Retry-After")))
         if not problem:
-            raise _stranger(self.place.url, response)
+            raise _foreign_response_error(self.place.url, response)
         raise refused(response.status_code, problem)
 
 
-def _patience() -> float:
-    given = os.environ.get("SLUICE_PATIENCE") or PATIENCE
+def _reconnect_timeout() -> float:
+    given = os.environ.get("SLUICE_PATIENCE") or RECONNECT_TIMEOUT
     try:
         return max(0.0, float(given))
     except ValueError:
         raise usage(f"SLUICE_PATIENCE={given!r} is not a number of seconds") from None
 
 
-def _announced(file: Path, media_type: str) -> dict[str, str]:
+def _upload_headers(file: Path, media_type: str) -> dict[str, str]:
     return {"Content-Type": media_type, "Content-Length": str(file.stat().st_size)}
 
 
@@ -221,7 +223,7 @@ async def _chunks(file: Path) -> AsyncIterator[bytes]:
             yield chunk
 
 
-def _own_key() -> dict[str, str]:
+def _new_idempotency_key() -> dict[str, str]:
     return {"Idempotency-Key": f"cli-{uuid.uuid4()}"}
 
 
@@ -251,7 +253,7 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
     return problem if isinstance(problem, dict) and ("code" in problem or "detail" in problem) else {}
 
 
-def _stranger(url: str, response: httpx.Response) -> CliError:
+def _foreign_response_error(url: str, response: httpx.Response) -> CliError:
     return unreachable(
         url, f"HTTP {response.status_code} that is not from Sluice", "Check that this is the address of Sluice's API."
     )

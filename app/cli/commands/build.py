@@ -9,7 +9,7 @@ import typer
 
 from app.cli.command import CommandContext, command
 from app.cli.errors import usage
-from app.cli.input.image_build import Typed, build_image, cancel_build, source_of
+from app.cli.input.image_build import BuildOptions, build_image, cancel_build, source_of
 from app.cli.input.options import BuildArgs, Built, Dockerfile, Stage
 
 
@@ -35,7 +35,7 @@ async def build(
         return
     if service is None:
         raise usage("SERVICE is missing", "`sluice build SERVICE [DIRECTORY]`, or `sluice build --cancel NUMBER`.")
-    source = source_of({}, None, None, Typed(directory, dockerfile, target, build_arg or ()))
+    source = source_of({}, None, None, BuildOptions(directory, dockerfile, target, build_arg or ()))
     if source is not None:
         made = await build_image(context, service, source)
         context.out.result(made, f"{service}: built {made['image']}.", made["image"])

@@ -11,7 +11,7 @@ from app.cli.command import CommandContext, command
 from app.cli.errors import usage
 from app.cli.follow import follow_or_detach
 from app.cli.input.files import input_files
-from app.cli.input.image_build import Typed, build_image, source_of
+from app.cli.input.image_build import BuildOptions, build_image, source_of
 from app.cli.input.options import (  # fmt: skip
     Build,
     BuildArgs,
@@ -123,7 +123,7 @@ async def deploy(
         mode=mode.value if mode else None,
     )
     body = body_of(given)
-    source = source_of(body, spec_file, image, Typed(build, dockerfile, target, build_arg or ()))
+    source = source_of(body, spec_file, image, BuildOptions(build, dockerfile, target, build_arg or ()))
     if source is not None:
         body["image"] = (await build_image(context, body["service"], source))["image"]
     deployment = await context.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))

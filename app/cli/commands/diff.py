@@ -12,7 +12,7 @@ from app.cli.command import CommandContext, command
 from app.cli.commands.deploy import refuse
 from app.cli.errors import usage
 from app.cli.input.files import input_files
-from app.cli.input.image_build import Typed, source_of
+from app.cli.input.image_build import BuildOptions, source_of
 from app.cli.input.options import (  # fmt: skip
     Deployed,
     Env,
@@ -33,7 +33,7 @@ from app.cli.input.options import (  # fmt: skip
 from app.cli.input.request_body import Arguments, body_of
 from app.cli.output.messages import Document
 from app.cli.terminal import styled
-from services.printable import clean
+from services.printable import strip_control_characters
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 _MOST_NAMED = 4
@@ -116,7 +116,7 @@ async def diff(
         mode=mode.value if mode else None,
     )
     body = body_of(given)
-    if source_of(body, spec_file, image, Typed()) is not None:
+    if source_of(body, spec_file, image, BuildOptions()) is not None:
         raise usage(
             f"{spec_file}: the service has no image yet, because it is built",
             "Build the image (`sluice build`), and name it with --image.",
@@ -168,7 +168,7 @@ def changes_sheet(changes: list[Document]) -> list[str]:
         sign, colour = _SIGNS[change["change"]]
         old, new = _value(change["old"]), _value(change["new"])
         value = {"added": new, "removed": old}.get(change["change"], f"{old} → {new}")
-        lines.append(styled(f"  {sign} {clean(change['field']).ljust(width)}  {value}", colour))
+        lines.append(styled(f"  {sign} {strip_control_characters(change['field']).ljust(width)}  {value}", colour))
     return lines
 
 
@@ -191,5 +191,5 @@ def _listed(instances: list[str]) -> str:
 
 
 def _value(value: Any) -> str:
-    text = clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = strip_control_characters(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text[:_DIGEST] if text.startswith("sha256:") else text

@@ -8,7 +8,7 @@ from app.cli.command import CommandContext, command
 from app.cli.errors import NOT_SUCCEEDED
 from app.cli.output.console import coloured
 from app.cli.output.messages import Document
-from services.printable import clean
+from services.printable import strip_control_characters
 
 _WORDS = {"ok": "ready", "warning": "paused", "wrong": "failed"}
 """Status of a finding → instance or deployment status whose colour it gets."""
@@ -31,5 +31,7 @@ def _sheet(findings: list[Document]) -> str:
         lines.append(f"{status}  {finding['part'].ljust(width)}  {finding['detail']}".rstrip())
         if finding["advice"]:
             indent = " " * (width + 11)
-            lines += textwrap.wrap(clean(finding["advice"]), 100, initial_indent=indent, subsequent_indent=indent)
+            lines += textwrap.wrap(
+                strip_control_characters(finding["advice"]), 100, initial_indent=indent, subsequent_indent=indent
+            )
     return "\n".join(lines)

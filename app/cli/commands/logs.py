@@ -105,7 +105,7 @@ async def _follow(context: CommandContext, writer: _Writer, service: str, tail: 
                     writer.write(name, line["text"])
 
     while True:
-        await context.client.retry_while_away(read)
+        await context.client.retry_while_unavailable(read)
         await asyncio.sleep(_AGAIN)
 
 
@@ -136,7 +136,7 @@ async def _print(
                 return
             tail = _REST
             await asyncio.sleep(_AGAIN)
-        await context.client.retry_while_away(read)
+        await context.client.retry_while_unavailable(read)
     except CliError as error:
         if error.document.get("code") != "logs_gone":
             raise

@@ -132,7 +132,7 @@ async def _sluice(context: CommandContext) -> int:
 
     Returns the exit code.
     """
-    ready = await context.client.get("/readyz", welcome=503)
+    ready = await context.client.get("/readyz", accepted_status=503)
     about = await context.client.get("/version")
     running = [
         deployment

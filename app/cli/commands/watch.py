@@ -11,13 +11,13 @@ from app.cli.client.events import Feed
 from app.cli.command import CommandContext
 from app.cli.terminal import rendered, takes_colours, write
 
-LOOK_EVERY = 2.0
+UPDATE_INTERVAL = 2.0
 """Seconds between two updates without an event: changes of in-flight counts are no events."""
 Look = Callable[[], Awaitable[tuple[Any, str]]]
 
 
-async def watch(context: CommandContext, look: Look) -> None:
-    """Update the view forever; `look` returns its document and its text.
+async def watch(context: CommandContext, read_view: Look) -> None:
+    """Update the view forever; `read_view` returns its document and its text.
 
     Raises CliError if Sluice stays unavailable.
     """
@@ -27,13 +27,13 @@ async def watch(context: CommandContext, look: Look) -> None:
     shown: Any = None
     async with Feed(context.client, "/events", after) as feed:
         while True:
-            document, text = await look()
+            document, text = await read_view()
             if in_place:
                 _redraw(text)
             elif document != shown:
                 context.out.line(document, text)
             shown = document
-            await feed.next(LOOK_EVERY)
+            await feed.next(UPDATE_INTERVAL)
 
 
 def _redraw(text: str) -> None:

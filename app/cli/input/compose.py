@@ -18,7 +18,7 @@ from app.cli.input.envfile import read_env_file, read_raw_env_file
 from app.cli.input.files import InputFile
 from app.cli.output.messages import end_of
 from app.cli.waiting import Waiting
-from services.compose.client_inputs import Needs, needs_of
+from services.compose.client_inputs import ClientInputs, client_inputs_of
 from services.compose.document import ComposeError, parse_layer
 from services.compose.merge import merge
 from services.compose.serialization import serialize
@@ -76,7 +76,7 @@ def request_of(context: CommandContext, file: ComposeFile) -> tuple[str, dict[st
     variables = {**found, **os.environ}
     try:
         text = _merged(file.files, variables)
-        needs = needs_of(text, variables)
+        needs = client_inputs_of(text, variables)
     except ComposeError as error:
         raise _not_compose(file.files[0], error) from None
     asked = {
@@ -101,7 +101,7 @@ def _merged(files: Sequence[InputFile], variables: Mapping[str, str]) -> str:
     return serialize(merge([parse_layer(file.text, variables, str(file)) for file in files]))
 
 
-def _env_files(context: CommandContext, directory: Path, needs: Needs) -> dict[str, dict[str, str]]:
+def _env_files(context: CommandContext, directory: Path, needs: ClientInputs) -> dict[str, dict[str, str]]:
     """Return the variables of the env_files that exist, and report missing required ones.
 
     A missing one is no error here: whether it is needed depends on the services that are deployed.
@@ -115,7 +115,7 @@ def _env_files(context: CommandContext, directory: Path, needs: Needs) -> dict[s
     return found
 
 
-def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], directory: Path) -> str | None:
+def _project(file: ComposeFile, needs: ClientInputs, variables: Mapping[str, str], directory: Path) -> str | None:
     """Return the project's name; None if the Compose file itself has one."""
     given = file.project or variables.get("COMPOSE_PROJECT_NAME")
     if given or needs.name:

@@ -26,7 +26,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Source:
+class BuildSource:
     """Input of an image's build. `dockerfile` is relative to `context`."""
 
     context: Path
@@ -36,7 +36,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Typed:
+class BuildOptions:
     """Values of --build and its companion options."""
 
     build: Path | None = None
@@ -49,12 +49,12 @@ class Typed:
         return any((self.build, self.dockerfile, self.target, self.build_arg))
 
 
-def source_of(body: dict[str, Any], file: InputFile | None, image: str | None, typed: Typed) -> Source | None:
+def source_of(body: dict[str, Any], file: InputFile | None, image: str | None, typed: BuildOptions) -> BuildSource | None:
     """Remove `build` from the body and return the source to build, None if an image is deployed as it is.
 
     Options take precedence over the file. Raises CliError.
     """
-    said = _said(body.pop("build", None), file)
+    said = _build_section(body.pop("build", None), file)
     if image is not None:
         if typed.given:
             raise usage("--image and --build exclude each other")
@@ -68,7 +68,7 @@ def source_of(body: dict[str, Any], file: InputFile | None, image: str | None, t
     return _source(said or {}, typed)
 
 
-async def build_image(context: CommandContext, service: str, source: Source) -> Document:
+async def build_image(context: CommandContext, service: str, source: BuildSource) -> Document:
     """Build an image and return the succeeded build. Raises CliError."""
     from services.engine.docker.build_context import pack  # loads Docker's SDK, which takes a while
 
@@ -120,7 +120,7 @@ async def _followed(context: CommandContext, build: Document) -> Document:
 
     try:
         while build["status"] not in ("succeeded", "failed"):
-            await context.client.retry_while_away(read)
+            await context.client.retry_while_unavailable(read)
             build = await context.client.get(f"/builds/{number}")
     except asyncio.CancelledError:
         message = f"interrupted; build {number} of {build['service']} continues, and nothing is deployed"
@@ -138,7 +138,7 @@ def _log(client: Client, number: int, after: int) -> Any:
     return client.stream(f"/builds/{number}/log", accept="text/event-stream", headers=headers)
 
 
-def _said(build: Any, file: InputFile | None) -> dict[str, Any] | None:
+def _build_section(build: Any, file: InputFile | None) -> dict[str, Any] | None:
     """Return the file's `build` with its context relative to the working directory.
 
     Raises CliError if `build` is invalid.
@@ -157,7 +157,7 @@ def _said(build: Any, file: InputFile | None) -> dict[str, Any] | None:
     return {**said, "context": beside / str(said.get("context", "."))}
 
 
-def _source(said: dict[str, Any], typed: Typed) -> Source:
+def _source(said: dict[str, Any], typed: BuildOptions) -> BuildSource:
     context = typed.build or said["context"]
     if not context.is_dir():
         raise usage(f"{context} is not a directory", "Name a directory that contains a Dockerfile: --build .")
@@ -169,7 +169,7 @@ def _source(said: dict[str, Any], typed: Typed) -> Source:
     for text in typed.build_arg:
         name, given, value = text.partition("=")
         args[name] = value if given else here(name, "--build-arg")
-    return Source(context, dockerfile, typed.target or said.get("target"), args)
+    return BuildSource(context, dockerfile, typed.target or said.get("target"), args)
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,7 @@ from app.cli.completion import instances_and_services, numbers_and_services, ser
 _FIELDS, _COMPOSE, _BUILD = "Spec", "Compose file", "Build"
 
 
-class How(StrEnum):
+class MergeModeOption(StrEnum):
     """How a request's body is combined with the current spec."""
 
     MERGE = "merge"
@@ -80,7 +80,7 @@ ProfileFile = Annotated[
 ]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Remove the profile.")]
 Mode = Annotated[
-    How | None,
+    MergeModeOption | None,
     typer.Option(help="Merge into the current spec, or replace it. Default: merge; replace with -f.", show_default=False),
 ]
 Only = Annotated[str | None, typer.Option(help="Only these services (comma-separated).", rich_help_panel=_COMPOSE)]

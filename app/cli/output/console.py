@@ -14,7 +14,7 @@ from typing import Any
 
 from app.cli.errors import CliError
 from app.cli.terminal import echo, echo_json, echo_yaml, styled
-from services.printable import clean
+from services.printable import strip_control_characters
 
 _COLOURS = {
     "serving": "green", "succeeded": "green", "ready": "cyan", "starting": "cyan", "creating": "cyan", "progressing": "cyan",
@@ -55,7 +55,7 @@ class Output:
         return shutil.get_terminal_size().columns if sys.stdout.isatty() and self._form is not Format.WIDE else None
 
     @property
-    def lively(self) -> bool:
+    def is_live(self) -> bool:
         """Whether messages may move the cursor: stderr is a terminal that supports it."""
         return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
 
@@ -164,4 +164,4 @@ def coloured(status: str, text: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "-" if value in (None, "") else clean(str(value)).replace("\n", " ")
+    return "-" if value in (None, "") else strip_control_characters(str(value)).replace("\n", " ")

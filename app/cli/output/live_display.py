@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from app.cli.client.events import Event
 from app.cli.output.console import Output
 from app.cli.output.messages import GONE, Document, format_event, heartbeat, in_flight, log_tails
-from services.printable import clean
+from services.printable import strip_control_characters
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,12 +36,12 @@ class Display(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: Any) -> None: ...
     def update(self, deployment: Document, events: Sequence[Event]) -> None: ...
-    def away(self, why: str | None) -> None: ...
+    def show_unavailable(self, why: str | None) -> None: ...
 
 
 def display_for(out: Output) -> Display:
     """Return the display that suits stderr."""
-    return LiveDisplay(out) if out.lively else PlainDisplay(out)
+    return LiveDisplay(out) if out.is_live else PlainDisplay(out)
 
 
 class PlainDisplay:
@@ -67,7 +67,7 @@ class PlainDisplay:
             self._out.say(line)
             self._spoke = time.monotonic()
 
-    def away(self, why: str | None) -> None:
+    def show_unavailable(self, why: str | None) -> None:
         self._out.say(_away(why))
 
 
@@ -108,7 +108,7 @@ class LiveDisplay:
         for line in log_tails(deployment, self._told):
             self._out.say(line)
 
-    def away(self, why: str | None) -> None:
+    def show_unavailable(self, why: str | None) -> None:
         self._out.say(_away(why), "yellow")
 
     def _drawn(self) -> RenderableType:
@@ -160,7 +160,7 @@ def _text(text: str, style: str = "") -> Text:
     """Return cleaned text: Rich does not remove escape sequences."""
     from rich.text import Text
 
-    return Text(clean(text), style=style)
+    return Text(strip_control_characters(text), style=style)
 
 
 def _away(why: str | None) -> str:

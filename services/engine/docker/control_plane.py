@@ -13,7 +13,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from services.engine.docker.client import ClientPool
 from services.engine.docker.codec import HASH, INSTANCE, NAME, RESTART_ALWAYS, ROLE, restrictions
-from services.engine.docker.handover import GATEWAY_ROLE, PROBE_ROLE, GatewayNames, create
+from services.engine.docker.gateway_handover import GATEWAY_ROLE, PROBE_ROLE, GatewayNames, create
 from services.engine.docker.mounts import RESOLVER_ROLE, is_resolver
 from services.engine.infrastructure_port import HOST_SOCKET_ENV, ControlPlaneSpec, ControlPlaneView
 from services.engine.port import EngineError

@@ -12,10 +12,10 @@ import docker
 from docker.errors import APIError, ImageNotFound
 from docker.types import IPAMConfig, IPAMPool
 
-from services.engine.docker import handover
+from services.engine.docker import gateway_handover
 from services.engine.docker.client import ClientPool
 from services.engine.docker.codec import HASH, NAME, RESTART_ALWAYS, ROLE, restrictions
-from services.engine.docker.handover import GATEWAY_ROLE, GatewayNames
+from services.engine.docker.gateway_handover import GATEWAY_ROLE, GatewayNames
 from services.engine.docker.subnets import automatic_part, free_subnets, host_routes
 from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, NetworkInfo
 from services.engine.port import EngineError
@@ -65,16 +65,16 @@ class DockerInfrastructure:
         return await self.clients.call(lambda client: self._log_of(client, self._names.next, tail))
 
     async def remove_next_gateway(self) -> None:
-        await self.clients.call(lambda client: handover.remove_next(client, self._names))
+        await self.clients.call(lambda client: gateway_handover.remove_next(client, self._names))
 
     async def promote_next_gateway(self) -> None:
-        await self.clients.call(lambda client: handover.promote(client, self._names))
+        await self.clients.call(lambda client: gateway_handover.promote(client, self._names))
 
     async def drain_gateway(self, id: str) -> None:
-        await self.clients.call(lambda client: handover.drain(client, self._names, id))
+        await self.clients.call(lambda client: gateway_handover.drain(client, self._names, id))
 
     async def remove_gateway(self, id: str) -> None:
-        await self.clients.call(lambda client: handover.remove_ended(client, self._names, id))
+        await self.clients.call(lambda client: gateway_handover.remove_ended(client, self._names, id))
 
     async def check_reachable(self, image: str, address: str, port: int) -> str | None:
         return await self.clients.call(lambda client: self._check_reachable(client, image, address, port))
@@ -173,7 +173,7 @@ class DockerInfrastructure:
             client.remove_container(existing["Id"], v=True, force=True)
             existing = None
         if existing is None:
-            handover.create(client, body, self.gateway)
+            gateway_handover.create(client, body, self.gateway)
         client.start(self.gateway)
         return _view(client.inspect_container(self.gateway), body)
 
@@ -210,40 +210,40 @@ class DockerInfrastructure:
 
     def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
         """Return the gateway's container. Raises EngineError if a container with its name is not Sluice's."""
-        return handover.inspect(client, self._names, self.gateway)
+        return gateway_handover.inspect(client, self._names, self.gateway)
 
     def _inspect_gateway(self, client: docker.APIClient) -> GatewayView | None:
         existing = self._container(client)
         return _view(existing, None) if existing else None
 
     def _inspect_gateways(self, client: docker.APIClient, spec: GatewaySpec) -> Gateways:
-        existing, successor = self._container(client), handover.inspect(client, self._names, self._names.next)
+        existing, successor = self._container(client), gateway_handover.inspect(client, self._names, self._names.next)
         return Gateways(
-            present=_view(existing, self._body(spec, self._image(client, spec.image))) if existing else None,
+            current=_view(existing, self._body(spec, self._image(client, spec.image))) if existing else None,
             successor=_view(successor, None) if successor else None,
-            predecessors=tuple(_view(found, None) for found in handover.predecessors(client, self._names)),
+            predecessors=tuple(_view(found, None) for found in gateway_handover.predecessors(client, self._names)),
         )
 
     def _start_next(self, client: docker.APIClient, spec: GatewaySpec, sockets: str) -> GatewayView:
         body = self._body(spec, self._image(client, spec.image))
-        return _view(handover.start_next(client, self._names, body, sockets), body)
+        return _view(gateway_handover.start_next(client, self._names, body, sockets), body)
 
     def _gateway_log(self, client: docker.APIClient, tail: int) -> str:
         return self._log_of(client, self.gateway, tail)
 
     def _log_of(self, client: docker.APIClient, name: str, tail: int) -> str:
-        if handover.inspect(client, self._names, name) is None:
+        if gateway_handover.inspect(client, self._names, name) is None:
             return ""
         text: bytes = client.logs(name, stdout=True, stderr=True, tail=tail)
         return text.decode(errors="replace")
 
     def _check_reachable(self, client: docker.APIClient, image: str, address: str, port: int) -> str | None:
         self._image(client, image)
-        return handover.check_reachable(client, self._names, image, address, port)
+        return gateway_handover.check_reachable(client, self._names, image, address, port)
 
     def _answers_outside(self, client: docker.APIClient, image: str, address: str, port: int) -> bool:
         self._image(client, image)
-        return handover.answers_outside(client, self._names, image, address, port)
+        return gateway_handover.answers_outside(client, self._names, image, address, port)
 
 
 def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayView:

@@ -17,7 +17,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from services.engine.docker.codec import NAME, ROLE, restrictions
-from services.engine.docker.handover import create
+from services.engine.docker.gateway_handover import create
 from services.engine.port import EngineError, InstanceSpec
 
 RESOLVER_ROLE = "resolver"

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from services.gateway.config.headers import header_rules, script_lines
-from services.gateway.config.latency_buckets import counting_rules, counting_table, refusal_rules
+from services.gateway.config.latency_buckets import refusal_rules, stick_table, stick_table_rules
 from services.gateway.config.model import KEEP_ALIVE_TIMEOUT, MAX_QUEUED_PER_SERVICE, RUN_DIRECTORY, GatewaySettings
-from services.gateway.config.names import HOLD_SERVER
+from services.gateway.config.names import QUEUE_SERVER
 
 _TEXT = "content-type text/plain"
-_HOLD_SOCKET = f"unix@{RUN_DIRECTORY}/hold.sock"
+_QUEUE_SOCKET = f"unix@{RUN_DIRECTORY}/hold.sock"
 _NO_SERVICE = "    default_backend nowhere"
 _BY_SERVICE = f"    use_backend %[var(txn.service),map({RUN_DIRECTORY}/live.map)]"
 
 
-def global_section(settings: GatewaySettings, shape: str) -> list[str]:
-    """Return the global section, which makes `shape` readable from a running worker.
+def global_section(settings: GatewaySettings, static_digest: str) -> list[str]:
+    """Return the global section, which makes `static_digest` readable from a running worker.
 
-    `shape` is the digest of the configuration: it shows which file a worker has read.
+    `static_digest` is the digest of the configuration: it shows which file a worker has read.
     """
     maxconn = int(settings.maxconn)
     return [
@@ -36,7 +36,7 @@ def global_section(settings: GatewaySettings, shape: str) -> list[str]:
         f"    stats socket {RUN_DIRECTORY}/admin.sock mode 600 level admin expose-fd listeners",
         f"    lua-load /usr/local/lib/sluice/hold.lua {MAX_QUEUED_PER_SERVICE} {maxconn // 4}",
         *script_lines(),
-        f"    set-var proc.shape str({shape})",
+        f"    set-var proc.shape str({static_digest})",
         "",
     ]
 
@@ -81,7 +81,7 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
         "    srvtcpka-idle 2s",
         "    srvtcpka-intvl 1s",
         "    srvtcpka-cnt 2",
-        *counting_rules(),
+        *stick_table_rules(),
         "",
     ]
 
@@ -175,7 +175,7 @@ def fallback_sections() -> list[str]:
         f'    http-request return status 404 {_TEXT} string "No service at this address.\\n"',
         "",
         "frontend held from base",
-        f"    bind {_HOLD_SOCKET} accept-proxy user haproxy mode 600",
+        f"    bind {_QUEUE_SOCKET} accept-proxy user haproxy mode 600",
         "    no log",
         "    option httpclose",
         "    http-request set-var(txn.service) fc_pp_tlv(0xE1)",
@@ -189,12 +189,12 @@ def fallback_sections() -> list[str]:
         "",
         "backend moved from base",
         "    timeout server 7d",
-        f"    server {hold_server('%[var(txn.service)]')}",
+        f"    server {queue_server('%[var(txn.service)]')}",
         "",
-        *counting_table(),
+        *stick_table(),
     ]
 
 
-def hold_server(service: str) -> str:
+def queue_server(service: str) -> str:
     """Return the server that leads to the `held` frontend and passes it the service's name."""
-    return f"{HOLD_SERVER} {_HOLD_SOCKET} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"
+    return f"{QUEUE_SERVER} {_QUEUE_SOCKET} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"

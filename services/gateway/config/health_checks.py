@@ -46,12 +46,12 @@ def least_strict_policy(checks: Iterable[Healthcheck | None]) -> CheckPolicy:
     return CheckPolicy(rule, max((check.timeout for check in enabled), default=2), tuple(headers))
 
 
-def is_stricter(present: CheckPolicy, desired: CheckPolicy) -> bool:
-    """Return whether `present` could fail an instance that is healthy by `desired`."""
+def is_stricter(current: CheckPolicy, desired: CheckPolicy) -> bool:
+    """Return whether `current` could fail an instance that is healthy by `desired`."""
     return (
-        _MILDEST_FIRST.index(present.success_rule) > _MILDEST_FIRST.index(desired.success_rule)
-        or present.timeout < desired.timeout
-        or (present.success_rule != "connects" and not set(desired.headers) <= set(present.headers))
+        _MILDEST_FIRST.index(current.success_rule) > _MILDEST_FIRST.index(desired.success_rule)
+        or current.timeout < desired.timeout
+        or (current.success_rule != "connects" and not set(desired.headers) <= set(current.headers))
     )
 
 

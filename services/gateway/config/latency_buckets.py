@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from services.gateway.config.model import RUN_DIRECTORY
-from services.gateway.config.names import HOLD_SERVER, service_of
+from services.gateway.config.names import QUEUE_SERVER, service_of
 from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION
 
 TABLE = "answers"
@@ -25,7 +25,7 @@ _ECON, _ERESP, _STATUSES = 13, 14, slice(39, 44)
 """Columns of `show stat`."""
 
 
-class Count(NamedTuple):
+class CounterKey(NamedTuple):
     """One of HAProxy's counters.
 
     `kind` is one of:
@@ -44,7 +44,7 @@ class Count(NamedTuple):
     number: int = 0
 
 
-def counting_rules() -> list[str]:
+def stick_table_rules() -> list[str]:
     """Return the rules for every backend that count the time until an instance began to answer.
 
     Answers of the backup server get a key that is never read. Either an instance gave such an answer, which is counted with
@@ -65,7 +65,7 @@ def refusal_rules(condition: str) -> list[str]:
     ]
 
 
-def counting_table() -> list[str]:
+def stick_table() -> list[str]:
     """Return the stick table; an entry expires half an hour after its last increment."""
     return [
         f"backend {TABLE} from base",
@@ -74,23 +74,23 @@ def counting_table() -> list[str]:
     ]
 
 
-def parse_table(answer: str) -> Counter[Count]:
+def parse_table(answer: str) -> Counter[CounterKey]:
     """Parse the answer of `show table`."""
-    counts: Counter[Count] = Counter()
+    counts: Counter[CounterKey] = Counter()
     for service, revision, bucket, number in _ENTRY.findall(answer):
         if int(revision) == GATEWAY_REVISION:
-            counts[Count(service, GATEWAY_REVISION, "refused")] += int(number)
+            counts[CounterKey(service, GATEWAY_REVISION, "refused")] += int(number)
         else:
-            counts[Count(service, int(revision), "bucket", int(bucket))] += int(number)
+            counts[CounterKey(service, int(revision), "bucket", int(bucket))] += int(number)
     return counts
 
 
-def parse_stat(answer: str) -> dict[str, Counter[Count]]:
+def parse_stat(answer: str) -> dict[str, Counter[CounterKey]]:
     """Parse `show stat` of backends and servers.
 
     Returns instance → its counts, and service → the counts of the whole service.
     """
-    counts_by_name: dict[str, Counter[Count]] = {}
+    counts_by_name: dict[str, Counter[CounterKey]] = {}
     for line in answer.splitlines():
         fields = line.split(",", _STATUSES.stop)
         if len(fields) <= _STATUSES.stop:
@@ -99,11 +99,15 @@ def parse_stat(answer: str) -> dict[str, Counter[Count]]:
         statuses = {digit: int(number) for digit, number in enumerate(fields[_STATUSES], start=1) if number.isdigit()}
         if match := _INSTANCE.fullmatch(fields[1]):
             name, revision = match[1], int(match[2])
-            failed = {Count(name, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
-            by_status = {Count(name, revision, "status", digit): number for digit, number in statuses.items()}
+            failed = {CounterKey(name, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
+            by_status = {CounterKey(name, revision, "status", digit): number for digit, number in statuses.items()}
             counts_by_name[fields[1]] = Counter(by_status | failed)
-        elif service is not None and fields[1] == HOLD_SERVER:
-            counts_by_name.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "passed")] = statuses.get(5, 0)
+        elif service is not None and fields[1] == QUEUE_SERVER:
+            counts_by_name.setdefault(service, Counter())[CounterKey(service, GATEWAY_REVISION, "passed")] = statuses.get(
+                5, 0
+            )
         elif service is not None and fields[1] == "BACKEND":
-            counts_by_name.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "whole")] = statuses.get(5, 0)
+            counts_by_name.setdefault(service, Counter())[CounterKey(service, GATEWAY_REVISION, "whole")] = statuses.get(
+                5, 0
+            )
     return {name: +counts for name, counts in counts_by_name.items() if any(counts.values())}

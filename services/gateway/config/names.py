@@ -6,7 +6,7 @@ Each service has two backends (docs/why-gateway.md). The live one, `web.a`, has 
 
 from __future__ import annotations
 
-HOLD_SERVER = "hold"
+QUEUE_SERVER = "hold"
 """Name of the backup server in every backend; no instance can have this name."""
 _LIVE, _SPARE = ".a", ".b"
 
@@ -16,7 +16,7 @@ def live_backend(service: str) -> str:
     return service + _LIVE
 
 
-def spare_backend(service: str) -> str:
+def empty_backend(service: str) -> str:
     """Return the name of the service's spare backend."""
     return service + _SPARE
 

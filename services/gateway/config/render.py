@@ -17,7 +17,7 @@ from services.gateway.config.frontends import (
     fallback_sections,
     frontends,
     global_section,
-    hold_server,
+    queue_server,
 )
 from services.gateway.config.headers import STRIP_COOKIES
 from services.gateway.config.health_checks import (
@@ -30,7 +30,7 @@ from services.gateway.config.health_checks import (
 )
 from services.gateway.config.latency_buckets import BUCKETS
 from services.gateway.config.model import DesiredBackend, GatewaySettings
-from services.gateway.config.names import live_backend, spare_backend
+from services.gateway.config.names import empty_backend, live_backend
 from services.routing.port import Endpoint, RoutedService
 from services.text_forms import SERVICE_NAME
 
@@ -65,12 +65,12 @@ class BackendConfig:
 class HaproxyConfig:
     """Configuration that HAProxy reads.
 
-    `shape` is the digest of everything that only a reload can change.
+    `static_digest` is the digest of everything that only a reload can change.
     """
 
     config: str
     maps: Mapping[str, Mapping[str, str]]
-    shape: str
+    static_digest: str
     backends: Mapping[str, BackendConfig]
     """Service → its part of the configuration."""
     features: Features
@@ -121,11 +121,15 @@ def render(settings: GatewaySettings, backends: Iterable[BackendConfig]) -> Hapr
     features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
     fixed = [*defaults_sections(settings), *frontends(settings, features, internal, linked), *fallback_sections()]
     structures = [backend.structure + _digest(check_lines(backend.check_policy)) for backend in by_service.values()]
-    shape = _digest([*global_section(settings, ""), *fixed, *structures, STRIP_COOKIES])
-    lines = [*global_section(settings, shape), *fixed, *(line for backend in by_service.values() for line in backend.lines)]
+    static_digest = _digest([*global_section(settings, ""), *fixed, *structures, STRIP_COOKIES])
+    lines = [
+        *global_section(settings, static_digest),
+        *fixed,
+        *(line for backend in by_service.values() for line in backend.lines),
+    ]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
     binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104 - the public port
-    return HaproxyConfig("\n".join(lines), maps, shape, by_service, features, frozenset(binds))
+    return HaproxyConfig("\n".join(lines), maps, static_digest, by_service, features, frozenset(binds))
 
 
 def render_backend(desired: DesiredBackend) -> BackendConfig:
@@ -136,9 +140,9 @@ def render_backend(desired: DesiredBackend) -> BackendConfig:
     policy = least_strict_policy([service.healthcheck, *(endpoint.healthcheck for endpoint in endpoints)])
     common = _common(service)
     structure = [f"backend {live_backend(service.name)} from serving", *common]
-    hold = f"    server {hold_server(service.name)} backup"
+    hold = f"    server {queue_server(service.name)} backup"
     lines = [*structure, *check_lines(policy), hold, *(f"    server {server_line(endpoint)}" for endpoint in endpoints), ""]
-    lines += [f"backend {spare_backend(service.name)} from serving", *common, hold, ""]
+    lines += [f"backend {empty_backend(service.name)} from serving", *common, hold, ""]
     return BackendConfig(service, tuple(lines), _maps(service, endpoints), _digest(structure), policy)
 
 

@@ -48,7 +48,7 @@ class DriftDetector:
         async with self._reloader.lock.shared():
             rendered = self._config.render(self._config.desired)
             found = [f"{name} was changed or removed by another program" for name in self._config.changed_files()]
-            if await self._reloader.loaded_digest() != rendered.shape:
+            if await self._reloader.loaded_digest() != rendered.static_digest:
                 found.append("the worker has not loaded the present haproxy.cfg")
             listed = await self._servers.all()
             for service, backend in self._config.desired.items():
@@ -64,8 +64,8 @@ def _server_differences(backend: DesiredBackend, listed: Mapping[str, BackendSer
         if server is None:
             yield f"the worker does not know {endpoint.id}"
         elif not server.has_address_of(endpoint):
-            present, desired = f"{server.address}:{server.port}", f"{endpoint.address}:{endpoint.port}"
-            yield f"the worker has {endpoint.id} at {present}, not at {desired}"
+            current, desired = f"{server.address}:{server.port}", f"{endpoint.address}:{endpoint.port}"
+            yield f"the worker has {endpoint.id} at {current}, not at {desired}"
         elif server.state != "admitted":
             yield f"the worker does not route to {endpoint.id}, which is {server.state}"
     for id, server in listed.items():
@@ -73,8 +73,8 @@ def _server_differences(backend: DesiredBackend, listed: Mapping[str, BackendSer
             yield f"the worker routes to {id}, which is not in the file"
 
 
-def _map_differences(name: str, present: Mapping[str, str], desired: Mapping[str, str]) -> Iterator[str]:
-    compared = present.keys() & desired.keys() if name in LAZY_MAPS else present.keys()
-    keys = sorted(key for key in {*compared, *desired} if present.get(key) != desired.get(key))
+def _map_differences(name: str, current: Mapping[str, str], desired: Mapping[str, str]) -> Iterator[str]:
+    compared = current.keys() & desired.keys() if name in LAZY_MAPS else current.keys()
+    keys = sorted(key for key in {*compared, *desired} if current.get(key) != desired.get(key))
     if keys:
         yield f"the worker's map {name} differs from the file: {', '.join(keys[:5])}"

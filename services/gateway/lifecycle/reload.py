@@ -88,10 +88,10 @@ class Reloader:
         """
         fitting = drop_conflicting(backends, self._config.desired, self._config.render)
         digest = await self.loaded_digest()
-        if digest != self._config.render(fitting).shape and self._knows_binds:
+        if digest != self._config.render(fitting).static_digest and self._knows_binds:
             self._check_ports(self._config.render({}))
             fitting = drop_conflicting(fitting, self._config.desired, self._render_with_free_ports)
-        if digest != self._config.render(fitting).shape:
+        if digest != self._config.render(fitting).static_digest:
             self._render_with_free_ports(fitting)
             await self._load(fitting)
         else:
@@ -123,7 +123,7 @@ class Reloader:
 
         A container that was restarted has loaded the latest file instead.
         """
-        return self.loaded is not None and await self.loaded_digest() == self.loaded.shape
+        return self.loaded is not None and await self.loaded_digest() == self.loaded.static_digest
 
     async def loaded_digest(self) -> str:
         """Return the digest of the file that the current worker has loaded. Raises RoutingError."""
@@ -228,7 +228,7 @@ class Reloader:
             try:
                 await self._counters.before_reload()
                 await self._api.reload()
-                if await self.loaded_digest() != rendered.shape:
+                if await self.loaded_digest() != rendered.static_digest:
                     raise RoutingError("The gateway's reload failed: its worker has loaded another file")
             except Exception:
                 restore()

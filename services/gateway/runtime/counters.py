@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 
-from services.gateway.config.latency_buckets import TABLE, Count, parse_stat, parse_table
+from services.gateway.config.latency_buckets import TABLE, CounterKey, parse_stat, parse_table
 from services.gateway.config.names import live_backend
 from services.gateway.runtime.counter_deltas import CounterDeltas, CounterSample
 from services.gateway.runtime.runtime_api import CURRENT, RuntimeApi
@@ -28,8 +28,8 @@ class Counters:
 
     def __init__(self, api: RuntimeApi) -> None:
         self._api = api
-        self._deltas: CounterDeltas[Count] = CounterDeltas()
-        self._last: list[CounterSample[Count]] = []
+        self._deltas: CounterDeltas[CounterKey] = CounterDeltas()
+        self._last: list[CounterSample[CounterKey]] = []
         """Last samples of workers and servers that have gone since the counters were read."""
         self._gateway_errors: Counter[str] = Counter()
         """Service → 5xx that no instance gave, as far as they have not been reported."""
@@ -62,7 +62,7 @@ class Counters:
         self._last += [sample for sample in _samples(answer) if sample.id.endswith(f"/{instance}")]
 
 
-def _samples(answer: str) -> list[CounterSample[Count]]:
+def _samples(answer: str) -> list[CounterSample[CounterKey]]:
     """Return samples of the worker, of each of its services and of each of their instances.
 
     Services and instances come and go while the worker lives. An incomplete answer gives no samples.
@@ -77,7 +77,7 @@ def _samples(answer: str) -> list[CounterSample[Count]]:
     ]
 
 
-def combine_counts(increases: Mapping[Count, int], gateway_errors: Counter[str]) -> Counter[CountKey]:
+def combine_counts(increases: Mapping[CounterKey, int], gateway_errors: Counter[str]) -> Counter[CountKey]:
     """Return the increases of HAProxy's counters, combined by CountKey.
 
     `gateway_errors` carries over from call to call. The counters of a service and those of its instances are not read at

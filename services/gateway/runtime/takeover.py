@@ -37,7 +37,7 @@ class OldGateway:
     draining_for: float | None
 
 
-class SocketTakeover:
+class OldGatewaySockets:
     """Sockets of old gateways in `directory`.
 
     All calls are idempotent; `id` is the old gateway's container.
@@ -102,13 +102,13 @@ class SocketTakeover:
         return gateways
 
 
-class NewGateway:
+class HaproxyNewGateway:
     """Another HAProxy that is to take over from the one in the container `id`."""
 
-    def __init__(self, id: str, api: RuntimeApi, takeovers: SocketTakeover, mark_loaded: Callable[[], None]) -> None:
+    def __init__(self, id: str, api: RuntimeApi, old_sockets: OldGatewaySockets, mark_loaded: Callable[[], None]) -> None:
         self._id = id
         self._api = api
-        self._takeovers = takeovers
+        self._old_sockets = old_sockets
         self._mark_loaded = mark_loaded
 
     async def has_taken_over(self) -> bool:
@@ -116,7 +116,7 @@ class NewGateway:
 
         The new gateway has taken over if it answers at the old gateway's socket and has a worker.
         """
-        if not self._takeovers.has_successor(self._id):
+        if not self._old_sockets.has_successor(self._id):
             return False
         try:
             await self._api.query("show info")

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from services.concurrency import ReadWriteLock
 from services.gateway.config.model import KEEP_ALIVE_TIMEOUT
-from services.gateway.config.names import HOLD_SERVER, live_backend, service_of
+from services.gateway.config.names import QUEUE_SERVER, live_backend, service_of
 from services.gateway.runtime.failed_checks import CHECK_PASSED, FailedCheck, FailedChecks, parse_failed_checks
 from services.gateway.runtime.runtime_api import OldMasterGone, RuntimeApi
-from services.gateway.runtime.takeover import OldGateway, SocketTakeover
+from services.gateway.runtime.takeover import OldGateway, OldGatewaySockets
 from services.routing.port import Endpoint, EndpointState, EndpointStateName, RoutingError
 
 MAX_SEPARATE_QUERIES = 4
@@ -90,13 +90,13 @@ class Workers:
     Callers that arrive during a pass share the next one: each gets a state read after its call.
     """
 
-    def __init__(self, api: RuntimeApi, lock: ReadWriteLock, takeovers: SocketTakeover) -> None:
+    def __init__(self, api: RuntimeApi, lock: ReadWriteLock, old_sockets: OldGatewaySockets) -> None:
         """Create a reader that does not read while a reload holds `lock` exclusively.
 
         On a reload the master forgets the commands that it accepted just before.
         """
         self._api = api
-        self._takeovers = takeovers
+        self._old_sockets = old_sockets
         self._lock = lock
         self._failed_checks = FailedChecks()
         self._requested: set[str | None] = set()
@@ -107,7 +107,7 @@ class Workers:
     async def all(self) -> list[Worker]:
         """Return the workers, including those of old gateways; the current worker is first."""
         workers = parse_proc(await self._api.query("show proc", ""))
-        for old in self._takeovers.old_gateways():
+        for old in self._old_sockets.old_gateways():
             with suppress(OldMasterGone):
                 workers += workers_of(old, await self._api.query("show proc", old.socket))
         return workers
@@ -223,7 +223,7 @@ def parse_servers(answer: str) -> dict[str, dict[str, BackendServer]]:
     services: dict[str, dict[str, BackendServer]] = {}
     for (backend, name), words in states.items():
         service = service_of(backend)
-        if service is None or name == HOLD_SERVER:
+        if service is None or name == QUEUE_SERVER:
             continue
         services.setdefault(service, {})[name] = BackendServer(
             address=words[4],

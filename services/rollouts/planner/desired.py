@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.spec import StrategyName, count_of
+from services.spec import StrategyName, resolve_count_or_percent
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DesiredState:
     @property
     def surge(self) -> int:
         """The number of instances that may exist above `replicas`."""
-        return 0 if self.strategy == "recreate" else count_of(self.max_surge, self.replicas, up=True)
+        return 0 if self.strategy == "recreate" else resolve_count_or_percent(self.max_surge, self.replicas, up=True)
 
     @property
     def unavailable(self) -> int:
@@ -54,4 +54,4 @@ class DesiredState:
         """
         if self.strategy == "recreate":
             return self.replicas
-        return count_of(self.max_unavailable, self.replicas, up=False) or int(self.surge == 0)
+        return resolve_count_or_percent(self.max_unavailable, self.replicas, up=False) or int(self.surge == 0)

@@ -22,11 +22,11 @@ from services.rollouts.planner.steps import (
     Withdraw,
 )
 
-Action = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
+StepAction = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
 MAX_ITERATIONS = 2000
 """An upper bound: a deployment of the largest service, one instance at a time, needs fewer iterations."""
 
-_ACTIONS: dict[type[Step], Action] = {
+_ACTIONS: dict[type[Step], StepAction] = {
     Create: "start", Start: "start", Admit: "admit", Recall: "recall", Withdraw: "withdraw", ForceClose: "cut", Stop: "stop",
     Remove: "remove",
 }  # fmt: skip
@@ -40,7 +40,7 @@ class SimulatedStep:
     """
 
     turn: int
-    action: Action
+    action: StepAction
     instance: str
     slot: int
 

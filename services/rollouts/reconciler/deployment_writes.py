@@ -10,9 +10,9 @@ from services.rollouts.planner.steps import Failed, Outcome, Plan, Succeeded
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.publication import Publication
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
-from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.routing_config import traffic_split
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.rollouts.state.status import Status
 from services.store.tables import Deployment
 

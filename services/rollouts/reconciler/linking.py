@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 from services.rollouts.planner.steps import Failed
 from services.rollouts.reconciler.service_state import ServiceState
-from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.routing_config import linked_services
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.store.database import Store
 
 REASON = "gateway_unverified"

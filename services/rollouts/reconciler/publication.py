@@ -11,8 +11,8 @@ from services.rollouts.planner.progress import next_arrival
 from services.rollouts.reconciler.observation import Observation
 from services.rollouts.reconciler.operations import Publish, Unpublish
 from services.rollouts.state.planner_inputs import desired_state
-from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.routing_config import active_revision, is_published, routed_service
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.rollouts.state.status import Kind, Status
 from services.routing.port import RoutedService
 

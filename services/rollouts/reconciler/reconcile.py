@@ -27,7 +27,7 @@ from services.rollouts.state.dependencies import is_blocked
 from services.rollouts.state.instance_health import last_check, unhealthy_instances, warnings
 from services.rollouts.state.planner_inputs import desired_state, observe_instances, probe_targets
 from services.rollouts.state.queue import next_pending
-from services.rollouts.state.repository import ServiceSnapshot, load_service
+from services.rollouts.state.service_snapshot import ServiceSnapshot, load_service
 from services.rollouts.state.transitions import StateWriter
 
 MIN_REQUEUE = 0.01

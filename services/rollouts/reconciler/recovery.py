@@ -16,10 +16,10 @@ from services.rollouts.reconciler.ports import Ports
 from services.rollouts.state.id_floors import raise_id_floors
 from services.rollouts.state.instance_health import HEALTHY
 from services.rollouts.state.planner_inputs import observe_instances
-from services.rollouts.state.repository import ServiceSnapshot, load_service
 from services.rollouts.state.revision_spec import revision_healthcheck, uses_engine_health
 from services.rollouts.state.routing_config import active_revision, endpoint_for, linked_services, routed_service
 from services.rollouts.state.runtime_status import RuntimeStatus
+from services.rollouts.state.service_snapshot import ServiceSnapshot, load_service
 from services.rollouts.state.transitions import DIED, StateWriter
 from services.routing.port import Endpoint, RoutedService
 from services.store.tables import Instance, Service

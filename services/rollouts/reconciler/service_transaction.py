@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from services.rollouts.reconciler.observation import Observation
-from services.rollouts.state.repository import ServiceSnapshot
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.rollouts.state.transitions import StateWriter
 
 

@@ -28,9 +28,9 @@ from services.rollouts.requests.validation import (
     validate,
 )
 from services.rollouts.state.dependencies import failed_dependency
-from services.rollouts.state.repository import ACTIVE
 from services.rollouts.state.revision_spec import revision_spec
-from services.rollouts.state.status import OF_PRESENT, Kind, Status
+from services.rollouts.state.service_snapshot import ACTIVE
+from services.rollouts.state.status import APPLIES_TO_CURRENT_REVISION, Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
@@ -163,7 +163,7 @@ class DeploymentActivator:
             if failed is not None:
                 self.refuse(session, id, failed)
                 return None
-        if deployment.kind in OF_PRESENT and current is not None:
+        if deployment.kind in APPLIES_TO_CURRENT_REVISION and current is not None:
             _apply_current_revision(deployment, current)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
             deployment.replicas = effective_replicas(session, service.name, id)

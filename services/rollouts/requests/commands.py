@@ -38,7 +38,7 @@ from services.rollouts.requests.validation import (
 )
 from services.rollouts.state.dependencies import next_group
 from services.rollouts.state.revision_spec import revision_spec
-from services.rollouts.state.status import OF_PRESENT, Kind
+from services.rollouts.state.status import APPLIES_TO_CURRENT_REVISION, Kind
 from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Deployment, Revision, Service
 from services.text_forms import SERVICE_NAME
@@ -219,7 +219,9 @@ def _retry(deployment: int, transaction: CommandTransaction) -> int:
     else:
         current = get_current_revision(session, before.service)
         own = session.get_one(Revision, (before.service, before.revision))
-        _check_stored_spec(transaction, current if before.kind in OF_PRESENT else own, current, before.replicas)
+        _check_stored_spec(
+            transaction, current if before.kind in APPLIES_TO_CURRENT_REVISION else own, current, before.replicas
+        )
     return insert_deployment(transaction, row)
 
 

@@ -24,7 +24,7 @@ from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.rollouts.requests.validation import current_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
 from services.rollouts.state.queue import supersedes
-from services.rollouts.state.repository import ACTIVE, load_service
+from services.rollouts.state.service_snapshot import ACTIVE, load_service
 from services.rollouts.state.status import Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.routing.port import EndpointState, Router, RoutingError

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, func, select, tuple_, union
 from sqlmodel.sql.expression import Select
 
 from services.errors import FieldError
-from services.rollouts.state.repository import ACTIVE
+from services.rollouts.state.service_snapshot import ACTIVE
 from services.spec import ServiceSpec, VolumeMount
 from services.store.tables import Deployment, Instance, Revision, Service
 

@@ -9,10 +9,10 @@ from itertools import count
 from services.rollouts.planner.classify import matches
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.simulate import Action, SimulatedStep, simulate
+from services.rollouts.planner.simulate import SimulatedStep, StepAction, simulate
 from services.rollouts.requests.spec_diff import FieldChange
 
-_STEP_MESSAGES: Mapping[Action, str] = {
+_STEP_MESSAGES: Mapping[StepAction, str] = {
     "start": "start {} and wait until it is ready",
     "admit": "route requests to {}",
     "recall": "recall {}, which was draining",
@@ -31,7 +31,7 @@ class PlannedStep:
     """
 
     turn: int
-    action: Action
+    action: StepAction
     instance: str
     slot: int
     revision: int
@@ -95,7 +95,7 @@ class PlanInput:
 def _summary(steps: Sequence[PlannedStep]) -> str:
     """Return a sentence with the numbers of started and removed instances, in the order of the steps."""
     actions = [step.action for step in steps]
-    verbs: tuple[tuple[Action, str], ...] = (("start", "starts"), ("remove", "drains and removes"))
+    verbs: tuple[tuple[StepAction, str], ...] = (("start", "starts"), ("remove", "drains and removes"))
     found = sorted((actions.index(action), verb, actions.count(action)) for action, verb in verbs if action in actions)
     parts = [f"{verb} {number}" for _, verb, number in found]
     if not parts:

@@ -6,7 +6,7 @@ from sqlmodel import Session
 
 from services.engine.port import IMAGE_GONE, Engine, EngineError, ImageInfo
 from services.rollouts.requests.validation import current_revision, effective_replicas
-from services.rollouts.state.status import OF_PRESENT, Kind
+from services.rollouts.state.status import APPLIES_TO_CURRENT_REVISION, Kind
 from services.store.tables import Deployment, Revision, Service
 
 
@@ -25,7 +25,11 @@ def revision_to_start(session: Session, deployment: Deployment) -> Revision | No
         return None
     if deployment.kind != Kind.SCALE and effective_replicas(session, service.name, deployment.id) == 0:
         return None
-    return current if deployment.kind in OF_PRESENT else session.get(Revision, (service.name, deployment.revision))
+    return (
+        current
+        if deployment.kind in APPLIES_TO_CURRENT_REVISION
+        else session.get(Revision, (service.name, deployment.revision))
+    )
 
 
 async def ensure_image(engine: Engine, revision: Revision) -> ImageInfo:

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from services.errors import FieldError, RequestError, field_path
-from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.spec import ServiceSpec, SpecFields
+from services.suggestions import MAX_SUGGESTIONS, did_you_mean
 from services.text_forms import FORMS
 
 _SENTENCES: Mapping[str, str] = {
@@ -91,7 +91,7 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
     """Return the sentence for an unknown field, with the nearest of the `known` names."""
     if name == "build":
         return "not supported here: build the image with POST /builds, then deploy it (`sluice deploy` does both)"
-    return "unknown field" + suggestion(name, known)
+    return "unknown field" + did_you_mean(name, known)
 
 
 def humanize(error: Mapping[str, Any]) -> str:

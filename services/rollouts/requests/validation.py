@@ -22,7 +22,7 @@ from services.rollouts.requests.route_conflicts import route_conflicts
 from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid, unknown_field_errors
 from services.rollouts.requests.spec_merge import Layers, apply_layers
 from services.rollouts.state.revision_spec import revision_spec
-from services.secret_shapes import MASK
+from services.secret_patterns import MASK
 from services.spec import ServiceSpec, SpecFields
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.engine.port import ContainerView
 from services.masking import log_mask
-from services.rollouts.state.repository import ServiceSnapshot
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.routing.port import EndpointState
 from services.store.tables import Instance, Revision
 

@@ -10,8 +10,8 @@ from services.probes import ProbeSnapshot, ProbeTarget
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.instance_health import Unhealthy, lost_address
-from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec, uses_engine_health
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.routing.port import EndpointState
 from services.store.tables import Instance, Revision
 

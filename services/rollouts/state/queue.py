@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from services.rollouts.state.repository import ACTIVE
+from services.rollouts.state.service_snapshot import ACTIVE
 from services.rollouts.state.status import Kind
 from services.store.tables import Deployment
 

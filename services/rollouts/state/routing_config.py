@@ -14,8 +14,8 @@ from sqlmodel.sql.expression import Select
 from services.rollouts.planner.classify import matches
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.planner_inputs import desired_state
-from services.rollouts.state.repository import ACTIVE, ServiceSnapshot
 from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec
+from services.rollouts.state.service_snapshot import ACTIVE, ServiceSnapshot
 from services.routing.port import Endpoint, RoutedService
 from services.store.tables import Deployment, Instance, Revision, Service
 

@@ -26,7 +26,7 @@ class Kind(StrEnum):
     REMOVE = "remove"
 
 
-OF_PRESENT = frozenset({Kind.SCALE, Kind.RESTART})
+APPLIES_TO_CURRENT_REVISION = frozenset({Kind.SCALE, Kind.RESTART})
 """Kinds that apply to the revision that is current when the deployment begins."""
 S = Status
 TERMINAL = frozenset({S.SUCCEEDED, S.FAILED, S.ROLLED_BACK, S.ABORTED, S.ROLLBACK_FAILED, S.SUPERSEDED})

@@ -22,7 +22,7 @@ from app.cli.terminal import echo_json, rendered, styled
 from app.log_config import configure
 from app.settings import Settings
 from services.builds.log import LogBuffer
-from services.printable import clean
+from services.printable import strip_control_characters
 from tests.app.cli.conftest import Sluice
 from tests.app.cli.test_terminal import on_terminal
 from tests.support.api_stub import Stub
@@ -54,7 +54,7 @@ def harmful(text: str) -> list[str]:
     ],
 )
 def test_clean_removes_controls_and_no_words(text: str, shown: str) -> None:
-    assert clean(text) == shown
+    assert strip_control_characters(text) == shown
 
 
 def test_styled_text_of_others_is_not_rendered() -> None:

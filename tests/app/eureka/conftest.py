@@ -19,7 +19,7 @@ from app.eureka import server as eureka_port
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from services.clock import SystemClock
-from services.eureka.local_directory import LocalDirectory
+from services.eureka.local_lease_directory import LocalLeaseDirectory
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.routing.port import Endpoint, RoutedService
@@ -73,11 +73,11 @@ async def _main(data: Path, port: int, place: str, up: threading.Event, ending: 
         registry.ownership.network = IPv4Network("127.0.0.0/8")
         await store.write(_an_instance_of_web)
         web = RoutedService("web", 9000, 18001, advertise="instances")
-        await LocalDirectory(registry).restore([web], [Endpoint("web-r1-1", "web", LOOPBACK, 9000, "start")])
+        await LocalLeaseDirectory(registry).restore([web], [Endpoint("web-r1-1", "web", LOOPBACK, 9000, "start")])
     else:
         registry.consumer_view.host = "10.9.0.1"
         registry.ownership.network = IPv4Network("10.9.0.0/24")
-        await LocalDirectory(registry).restore([], [])
+        await LocalLeaseDirectory(registry).restore([], [])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(eureka_port.serve, EurekaApp(registry, EurekaAuth(None)), ["127.0.0.1"], port)
         tasks.start_soon(_tick, registry)

@@ -18,7 +18,7 @@ FILE_MAPS = {"checks": {"web-r2-1": "|/healthz"}, "routes": {"*/web/": "web"}}
 async def found(worker: dict[str, dict[str, str]]) -> list[str]:
     """Return the differences between files that hold FILE_MAPS and a worker with these maps."""
 
-    async def shape() -> str:
+    async def static_digest() -> str:
         return "same"
 
     async def all_servers() -> dict[str, Any]:
@@ -27,9 +27,9 @@ async def found(worker: dict[str, dict[str, str]]) -> list[str]:
     async def entries(name: str) -> dict[str, str]:
         return worker.get(name, {})
 
-    rendered = SimpleNamespace(shape="same", maps={name: FILE_MAPS.get(name, {}) for name in MAPS})
+    rendered = SimpleNamespace(static_digest="same", maps={name: FILE_MAPS.get(name, {}) for name in MAPS})
     config: Any = SimpleNamespace(changed_files=list, render=lambda backends: rendered, desired={})
-    reloader: Any = SimpleNamespace(loaded_digest=shape, lock=ReadWriteLock())
+    reloader: Any = SimpleNamespace(loaded_digest=static_digest, lock=ReadWriteLock())
     servers: Any = SimpleNamespace(all=all_servers)
     maps: Any = SimpleNamespace(entries=entries)
     return await DriftDetector(config, reloader, servers, maps).compare()

@@ -24,7 +24,7 @@ from services.gateway.haproxy import HaproxyRouter
 from services.gateway.lifecycle import listener_retention
 from services.gateway.runtime import listener_transfer
 from services.gateway.runtime.takeover import ADMIN
-from services.loadtest.http1_client import Broken
+from services.loadtest.http1_client import ConnectionBroken
 from services.loadtest.load_generator import Workload
 from tests.gateway.test_load import answered, load
 from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixture, real_gateway, service, until
@@ -90,7 +90,7 @@ async def test_killed_gateway_loses_only_requests_in_flight_and_refuses_none(
             running.mark("away")
             await until(lambda was=was: another(fixture, was))  # type: ignore[misc]
             await answered(running, 50)
-    counted = running.ledger
+    counted = running.request_log
     # On a busy machine, a request that waited for the new gateway may still be in flight when this one is killed.
     in_flight = [
         entry
@@ -126,7 +126,7 @@ async def test_listeners_of_a_gateway_that_stays_down_are_released(
     await fixture.serve(service(), 1)
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     fixture.docker("kill", fixture.name)  # The engine does not restart a container that was killed by command.
-    with capture_logs() as said, pytest.raises((Broken, OSError)):
+    with capture_logs() as said, pytest.raises((ConnectionBroken, OSError)):
         await fixture.ask("/web")  # Waits until the listener is closed.
     assert "gateway_sockets_let_go" in [each["event"] for each in said]
     assert await refused("127.0.0.1", PUBLIC)

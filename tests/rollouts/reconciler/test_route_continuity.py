@@ -13,8 +13,8 @@ from services.rollouts.reconciler.observation import Observation
 from services.rollouts.reconciler.publication import Publication
 from services.rollouts.reconciler.route_continuity import preserve_routes
 from services.rollouts.reconciler.service_transaction import ServiceTransaction
-from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.routing_config import routed_service
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Deployment, Revision, Service
 from tests.support.builders import dead, serving

@@ -7,7 +7,7 @@ from typing import Any
 from services.engine.port import ContainerView
 from services.probes import ProbeSnapshot
 from services.rollouts.state.planner_inputs import ready_since
-from services.rollouts.state.repository import ServiceSnapshot
+from services.rollouts.state.service_snapshot import ServiceSnapshot
 from services.store.tables import Instance, Revision, Service
 
 NOW = 1000.0

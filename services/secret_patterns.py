@@ -53,7 +53,7 @@ _LEFT_IN_URL = re.compile(rf"{_USER_OF_URL}\*\*\*@", re.I)
 _LEFT = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_TOKENS)})\*\*\*|-----BEGIN {_KEY_EDGE}\*\*\*")
 
 
-def hide(text: str) -> str:
+def mask_known_secrets(text: str) -> str:
     """Return the text with MASK in place of each secret that is recognised by its form."""
     if "://" in text:
         text = _IN_URL.sub(rf"\1{MASK}@", text)
@@ -64,8 +64,8 @@ def hide(text: str) -> str:
     return text
 
 
-def has_hidden(text: str) -> bool:
-    """Return whether the text has a mask that `hide` makes."""
+def has_masked_secret(text: str) -> bool:
+    """Return whether the text has a mask that `mask_known_secrets` makes."""
     return MASK in text and (_LEFT_IN_URL.search(text) is not None or _LEFT.search(text) is not None)
 
 

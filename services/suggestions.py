@@ -12,7 +12,7 @@ _MAX_KNOWN = 200
 _MAX_LENGTH = 100
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name, empty if no known name is near."""
     searched = list(islice(known, _MAX_KNOWN))
     near = get_close_matches(name[:_MAX_LENGTH], searched, n=1, cutoff=0.6) if searched else []

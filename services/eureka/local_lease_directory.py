@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from services.eureka.applications import Key
 from services.eureka.consumers import Consumer
-from services.eureka.instance_info import Status
+from services.eureka.instance_info import LeaseStatus
 from services.eureka.registry import Registry
 from services.routing.port import Endpoint, RoutedService
 
 
 @dataclass
-class LocalDirectory:
+class LocalLeaseDirectory:
     registry: Registry
     _addresses: dict[str, str] = field(default_factory=dict)
     """Instance → address of the serving and draining instances.
@@ -56,14 +56,14 @@ class LocalDirectory:
         self.registry.consumers.cancel_removal(endpoint.id)
         for key in self.registry.consumer_view.keys_of(endpoint.id):
             if self._is_out(key):
-                await self.registry.remove_override(key, Status.UP)
+                await self.registry.remove_override(key, LeaseStatus.UP)
         self._refresh(endpoint.service)
         await self.registry.reclaim({endpoint.service})
 
     async def take_out_of_service(self, service: RoutedService, instance: str) -> None:
         self.registry.draining.add(instance)
         for key in self.registry.consumer_view.keys_of(instance):
-            await self.registry.override(key, Status.OUT_OF_SERVICE)
+            await self.registry.override(key, LeaseStatus.OUT_OF_SERVICE)
         self.registry.consumers.track_removal(instance, self.registry.clock.now())
 
     async def remove(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
@@ -92,7 +92,7 @@ class LocalDirectory:
 
     def _is_out(self, key: Key) -> bool:
         entry = self.registry.leases.applications.get(key)
-        return entry is not None and entry.override is Status.OUT_OF_SERVICE
+        return entry is not None and entry.override is LeaseStatus.OUT_OF_SERVICE
 
     def _refresh(self, service: str) -> None:
         self.registry.consumer_view.refresh_service(service, self.registry.clock.now())
