@@ -14,7 +14,7 @@ import httpx
 _TERMINAL = {"succeeded", "rolled_back", "aborted", "rollback_failed", "failed", "superseded"}
 
 
-class Spoilt(Exception):
+class UnexpectedResult(Exception):
     """A demo or measurement did not go as expected; the message says why."""
 
 
@@ -52,9 +52,9 @@ class Api:
         try:
             answer = await self.http.request(method, path, **request)
         except httpx.TransportError as error:
-            raise Spoilt(f"Sluice does not answer at {self.http.base_url}: {error}") from error
+            raise UnexpectedResult(f"Sluice does not answer at {self.http.base_url}: {error}") from error
         if not answer.is_success:
-            raise Spoilt(f"{method} {path}: {answer.status_code} {answer.text}")
+            raise UnexpectedResult(f"{method} {path}: {answer.status_code} {answer.text}")
         document: dict[str, Any] = answer.json()
         return document
 

@@ -32,7 +32,7 @@ from tests.support.docker_cli import gateway, hello
 from tests.support.sluice_process import SluiceProcess, hello_spec
 
 TICK = 0.01
-PATIENT = 900.0
+WAIT_TIMEOUT = 900.0
 PACE = 0.01
 """Seconds between two wake-ups of the bench's clock; their lateness is the error that the bench adds."""
 
@@ -120,7 +120,7 @@ class Readers:
 async def stream(http: httpx.AsyncClient, all_of: int) -> bool:
     """Read one stream of all new events; return whether it reported the end of `all_of` deployments."""
     ended = 0
-    async with http.stream("GET", "/events", headers={"Accept": "text/event-stream"}, timeout=PATIENT) as answer:
+    async with http.stream("GET", "/events", headers={"Accept": "text/event-stream"}, timeout=WAIT_TIMEOUT) as answer:
         async for line in answer.aiter_lines():
             if line.startswith("event: ") and line[7:] in TERMINAL:
                 ended += 1
@@ -141,14 +141,14 @@ async def end_of(http: httpx.AsyncClient, body: dict[str, Any]) -> tuple[str, fl
 
 async def crowd(sluice: SluiceProcess, bodies: list[dict[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=sluice.url, headers=_headers(sluice), limits=limits, timeout=PATIENT) as http:
+    async with httpx.AsyncClient(base_url=sluice.url, headers=_headers(sluice), limits=limits, timeout=WAIT_TIMEOUT) as http:
         listening = [asyncio.create_task(stream(http, len(bodies))) for _ in range(given.streams)]
         await _until_open(http, given.streams)
         readers = Readers(sluice, [body["service"] for body in bodies], given.rate)
         reading = asyncio.create_task(readers.read())
         began = time.monotonic()
         before = processor(sluice.pid)
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(WAIT_TIMEOUT):
             ends = await asyncio.gather(*(end_of(http, body) for body in bodies))
             seconds = time.monotonic() - began
             told = sum(await asyncio.gather(*listening))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from bench.api import Api, Spoilt
+from bench.api import Api, UnexpectedResult
 from services.loadtest.request_log import RequestLog, RequestRecord, Summary
 
 
@@ -70,7 +70,7 @@ class DemoConsole:
         async with self.doing(title) as say:
             ended = await api.change(path, body, self.news)
             if ended["status"] != status:
-                raise Spoilt(f"{title}: {ended['status']}, {ended['reason']}: {ended['message']}")
+                raise UnexpectedResult(f"{title}: {ended['status']}, {ended['reason']}: {ended['message']}")
             say(ended["message"] or "")
         return ended
 

@@ -36,20 +36,20 @@ async def die(sluice: SluiceProcess, instance: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def away(yard: BenchService, seconds: float) -> Counter[str]:
+async def away(bench_service: BenchService, seconds: float) -> Counter[str]:
     """Kill instances while Sluice is down, for `seconds`; return how often each action was done."""
     dice, done = random.Random(1), Counter[str]()
-    ids = [each["id"] for service in SERVICES for each in await yard.serving(service)]
-    await asyncio.to_thread(yard.sluice.kill)
+    ids = [each["id"] for service in SERVICES for each in await bench_service.serving(service)]
+    await asyncio.to_thread(bench_service.sluice.kill)
     ends = time.monotonic() + seconds
     down, gone = ids[0], ids[-1]
-    await asyncio.to_thread(docker, "kill", f"{yard.sluice.name}-{down}")
-    await asyncio.to_thread(docker, "rm", "--force", f"{yard.sluice.name}-{gone}")
+    await asyncio.to_thread(docker, "kill", f"{bench_service.sluice.name}-{down}")
+    await asyncio.to_thread(docker, "rm", "--force", f"{bench_service.sluice.name}-{gone}")
     done.update({"killed by hand, stays down": 1, "removed by hand": 1})
     dying = [id for id in ids if id not in (down, gone)]
     while time.monotonic() + PAUSE < ends:
         await asyncio.sleep(PAUSE)
-        await die(yard.sluice, dice.choice(dying))
+        await die(bench_service.sluice, dice.choice(dying))
         done["SIGKILLed, comes back"] += 1
     await asyncio.sleep(max(ends - time.monotonic(), 0))
     return done
@@ -62,15 +62,18 @@ async def run(given: argparse.Namespace) -> dict[str, Any]:
         SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice,
     ):
         async with sluice.client() as http:
-            yard = BenchService(sluice, http, image)
+            bench_service = BenchService(sluice, http, image)
             for service, count in SERVICES.items():
-                await yard.deploy(service, replicas=count)
-            async with yard.load("trio", rate=given.rate) as trio, yard.load("pair", rate=given.rate) as pair:
-                done = await away(yard, given.minutes * 60)
+                await bench_service.deploy(service, replicas=count)
+            async with (
+                bench_service.load("trio", rate=given.rate) as trio,
+                bench_service.load("pair", rate=given.rate) as pair,
+            ):
+                done = await away(bench_service, given.minutes * 60)
                 began = time.monotonic()
                 await asyncio.to_thread(sluice.start)
                 for service, count in SERVICES.items():
-                    await yard.until_serving(service, count)
+                    await bench_service.until_serving(service, count)
                 back = time.monotonic() - began
             for name, load in (("trio", trio), ("pair", pair)):
                 summary = load.request_log.summary()

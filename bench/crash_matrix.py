@@ -30,7 +30,7 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 
 Json = dict[str, Any]
 TERMINAL = {"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"}
-PATIENT = 40
+WAIT_TIMEOUT = 40
 """Seconds that requests wait, at the gateway and for their answers.
 
 A slow machine takes ten to start Sluice, and requests that it delays must not be counted as lost.
@@ -106,7 +106,7 @@ class Case:
         return await self.post("/deployments", {"service": self.service, **fields})
 
     def spec(self, image: str) -> Json:
-        waits = {"drain_timeout": 10, "queue_timeout": PATIENT}
+        waits = {"drain_timeout": 10, "queue_timeout": WAIT_TIMEOUT}
         fields = {"healthcheck": CHECK, "replicas": self.kind.begins_with, **waits, **self.kind.spec}
         return hello_spec(self.sluice, self.service, image, **fields)
 
@@ -331,7 +331,7 @@ async def run(
                 continue
             volume = sluice.volume(f"{case.service}-orders")
             ran = lambda volume=volume: asyncio.to_thread(lambda: Counter(sluice.ledger_of(volume, images[0])))  # noqa: E731
-            workload = Workload(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
+            workload = Workload(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=WAIT_TIMEOUT)
             async with LoadGenerator(f"{sluice.gateway}/{case.service}", workload, executions=ran) as load:
                 await load.until(lambda request_log: len(request_log.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]

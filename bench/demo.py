@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.api import Api, Spoilt
+from bench.api import Api, UnexpectedResult
 from bench.console import DemoConsole, play, verdict
 from services.loadtest.http1_client import ConnectionBroken
 from services.loadtest.load_generator import LoadGenerator, Workload
@@ -45,7 +45,7 @@ STEPS = (
 )
 
 
-class Show:
+class Demo:
     """The steps of the demo, run in order and shown on the console."""
 
     def __init__(self, api: Api, console: Console, volume: str, rate: float) -> None:
@@ -61,7 +61,7 @@ class Show:
             rollback = Step("rollback", f"/services/{SERVICE}/rollback", {"to_revision": first["revision"]})
             service = await self._api.get(f"/services/{SERVICE}")
             if not service.get("url"):
-                raise Spoilt("the service has no public URL; the demo needs SLUICE_DEFAULT_ROUTE=/{name}")
+                raise UnexpectedResult("the service has no public URL; the demo needs SLUICE_DEFAULT_ROUTE=/{name}")
             async with LoadGenerator(
                 service["url"], Workload(rate=self._rate), phase="steady load", on_entry=teller.count
             ) as load:
@@ -72,7 +72,7 @@ class Show:
                     before = await self._serving()
                     await self._step(step)
                     if step.status == "rolled_back" and await self._serving() != before:
-                        raise Spoilt(f"the {step.title} changed the running revision")
+                        raise UnexpectedResult(f"the {step.title} changed the running revision")
                 teller.news("last responses")
         return load.request_log
 
@@ -101,10 +101,10 @@ async def perform(console: Console, rate: float) -> int:
     url, name = os.environ.get("SLUICE_URL", "http://127.0.0.1:7080"), os.environ.get("SLUICE_NAME", "sluice")
     api = Api(url, os.environ.get("SLUICE_TOKEN", ""))
     try:
-        show = Show(api, console, f"{name}-hello-ledger", rate)
+        show = Demo(api, console, f"{name}-hello-ledger", rate)
         request_log = await show.run()
         link = await api.post("/sign-in-links", {})
-    except (Spoilt, ConnectionBroken, OSError) as error:
+    except (UnexpectedResult, ConnectionBroken, OSError) as error:
         console.print("[bold red]The demo failed.[/bold red]")
         console.print(str(error), highlight=False, markup=False)
         return 1

@@ -12,7 +12,7 @@ import os
 
 from rich.console import Console
 
-from bench.api import Api, Spoilt
+from bench.api import Api, UnexpectedResult
 from bench.console import DemoConsole, play, verdict
 from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
 from services.loadtest.http1_client import ConnectionBroken
@@ -36,9 +36,9 @@ class SpringShow:
     `request_log` has all requests of the three ways, in phases that begin with the way's letter.
     """
 
-    def __init__(self, api: Api, teller: DemoConsole, stack: Stack, rate: float) -> None:
+    def __init__(self, api: Api, demo_console: DemoConsole, stack: Stack, rate: float) -> None:
         self._api = api
-        self._teller = teller
+        self._teller = demo_console
         self._stack = stack
         self._rate = rate
         self.request_log = RequestLog()
@@ -50,14 +50,14 @@ class SpringShow:
                 await self._redeployed(way)
 
     async def _redeployed(self, way: Way) -> None:
-        letter, teller = TOLD[way][0], self._teller
-        teller.console.print(f"\n[bold]{TOLD[way]}[/bold]", highlight=False)
+        letter, demo_console = TOLD[way][0], self._teller
+        demo_console.console.print(f"\n[bold]{TOLD[way]}[/bold]", highlight=False)
         before, during, after = (f"{letter} {what}" for what in ("prod", "deploy local", "local"))
         await self._change(f"{letter} infrastructure", self._stack.gateway(way))
         await self._change(before, self._stack.service(way, "prod"))
-        async with teller.doing(f"{letter} found"):
+        async with demo_console.doing(f"{letter} found"):
             url = await address(self._api)
-        async with LoadGenerator(url, Workload(rate=self._rate), phase=before, on_entry=teller.count) as load:
+        async with LoadGenerator(url, Workload(rate=self._rate), phase=before, on_entry=demo_console.count) as load:
             await asyncio.sleep(STEADY)
             load.mark(during)
             await self._change(during, self._stack.service(way, "local"))
@@ -65,12 +65,12 @@ class SpringShow:
             await asyncio.sleep(STEADY)
             if way == WAYS[-1]:
                 load.mark(title := "gateway redeployed")
-                await teller.change(self._api, title, f"/services/{GATEWAY}/restart", {})
-            teller.news("last responses")
+                await demo_console.change(self._api, title, f"/services/{GATEWAY}/restart", {})
+            demo_console.news("last responses")
         self._take(load.request_log)
         for phase, version in ((before, OLD), (after, NEW)):
             if (found := answered(load.request_log, phase)) != {version}:
-                raise Spoilt(f"{phase}: version {', '.join(sorted(found))} answered instead of {version}")
+                raise UnexpectedResult(f"{phase}: version {', '.join(sorted(found))} answered instead of {version}")
 
     async def _change(self, title: str, body: dict[str, object]) -> None:
         await self._teller.change(self._api, title, "/deployments", body)
@@ -85,13 +85,13 @@ async def perform(console: Console, rate: float) -> int:
     """Run the whole demo; return exit code 1 if a request was lost or run twice, or a step failed."""
     name = os.environ.get("SLUICE_NAME", "sluice")
     stack = Stack(f"{name}-sample-orders", os.environ["THEIR_EUREKA"])
-    api, teller = Api(os.environ["SLUICE_URL"], os.environ["SLUICE_TOKEN"]), DemoConsole(console)
-    show = SpringShow(api, teller, stack, rate)
+    api, demo_console = Api(os.environ["SLUICE_URL"], os.environ["SLUICE_TOKEN"]), DemoConsole(console)
+    show = SpringShow(api, demo_console, stack, rate)
     failed = ""
     try:
         await show.run()
         link = (await api.post("/sign-in-links", {}))["url"]
-    except (Spoilt, ConnectionBroken, OSError) as error:
+    except (UnexpectedResult, ConnectionBroken, OSError) as error:
         failed = str(error)
     finally:
         await api.http.aclose()

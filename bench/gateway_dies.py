@@ -31,7 +31,7 @@ from tests.support.resource_usage import children, container_pid, lives
 from tests.support.sluice_process import SluiceProcess, hello_spec
 
 WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
-RESTED = 10.5
+RESTART_BACKOFF_RESET_SECONDS = 10.5
 """Seconds that a gateway runs before its process is killed.
 
 An engine delays the restart of shorter-lived ones ever more.
@@ -74,7 +74,7 @@ async def run(sluice: SluiceProcess, image: str, kills: int, told: Callable[[Row
             aways = []
             async with LoadGenerator(f"{sluice.gateway}/web", MIX) as load:
                 for _ in range(kills):
-                    await asyncio.sleep(1 if way.startswith("docker") else RESTED)
+                    await asyncio.sleep(1 if way.startswith("docker") else RESTART_BACKOFF_RESET_SECONDS)
                     load.mark("serving")
                     await asyncio.sleep(1)  # longer than any request takes: all earlier ones have ended
                     aways.append(await killed(sluice, load, way))

@@ -37,7 +37,7 @@ from tests.support.docker_cli import ROOT, build, docker, hello
 from tests.support.sluice_process import SluiceProcess, hello_spec
 
 CHECK = {"path": "/healthz", "interval": 0.5}
-RESTED = 10.5
+RESTART_BACKOFF_RESET_SECONDS = 10.5
 """Seconds that an instance runs before it is killed again.
 
 The engine delays the restart of shorter-lived ones ever more, and that delay is not to be measured.
@@ -84,7 +84,7 @@ class BenchService:
         found = json.loads(await asyncio.to_thread(docker, "inspect", name))[0]
         before = self.deaths.get(found["Id"], 0.0)
         started = datetime.fromisoformat(found["State"]["StartedAt"][:19]).replace(tzinfo=UTC).timestamp()
-        await asyncio.sleep(max(started + RESTED - time.time(), 0))
+        await asyncio.sleep(max(started + RESTART_BACKOFF_RESET_SECONDS - time.time(), 0))
         os.kill(found["State"]["Pid"], signal.SIGKILL)
         async with asyncio.timeout(10):
             while self._in(await self._list(), instance):  # noqa: ASYNC110  (polls other processes)
@@ -132,31 +132,31 @@ class BenchService:
         return any(row[3] == instance and row[5] != "0" and row[6] == "0" for row in rows if len(row) > 6)
 
 
-async def one_of_three(yard: BenchService, kills: int) -> Row:
-    await yard.deploy("trio", replicas=3)
+async def one_of_three(bench_service: BenchService, kills: int) -> Row:
+    await bench_service.deploy("trio", replicas=3)
     delays: list[float] = []
-    async with yard.load("trio") as load:
+    async with bench_service.load("trio") as load:
         await load.until(lambda request_log: len(request_log.entries) >= 300)
         load.mark("kills")
         for number in range(kills):
-            instances = await yard.until_serving("trio", 3)
-            delays.append(await yard.kill("trio", instances[number % 3]["id"]))
-        await yard.until_serving("trio", 3)
+            instances = await bench_service.until_serving("trio", 3)
+            delays.append(await bench_service.kill("trio", instances[number % 3]["id"]))
+        await bench_service.until_serving("trio", 3)
     return {"case": f"one of three, {kills} kills", **_row(load, "kills"), **_delays(delays)}
 
 
-async def the_only_one(yard: BenchService, keepalive: bool, kills: int) -> list[Row]:
+async def measure_single_instance(bench_service: BenchService, keepalive: bool, kills: int) -> list[Row]:
     """Kill the only instance of a service repeatedly; also measure a second service beside it."""
     service = "solo-kept" if keepalive else "solo-fresh"
-    await yard.deploy(service, replicas=1, upstream_keepalive=keepalive)
+    await bench_service.deploy(service, replicas=1, upstream_keepalive=keepalive)
     delays: list[float] = []
-    async with yard.load("trio") as beside, yard.load(service, posts=0.1) as load:
+    async with bench_service.load("trio") as beside, bench_service.load(service, posts=0.1) as load:
         await load.until(lambda request_log: len(request_log.entries) >= 200)
         load.mark("kills")
         beside.mark("beside")
         for _ in range(kills):
-            delays.append(await yard.kill(service, (await yard.until_serving(service, 1))[0]["id"]))
-        await yard.until_serving(service, 1)
+            delays.append(await bench_service.kill(service, (await bench_service.until_serving(service, 1))[0]["id"]))
+        await bench_service.until_serving(service, 1)
     how = "true" if keepalive else "false"
     return [
         {"case": f"the only one, upstream_keepalive {how}, {kills} kills", **_row(load, "kills"), **_delays(delays)},
@@ -164,34 +164,34 @@ async def the_only_one(yard: BenchService, keepalive: bool, kills: int) -> list[
     ]
 
 
-async def recreated(yard: BenchService, other: str) -> Row:
-    await yard.deploy("again", replicas=2, strategy="recreate")
-    async with yard.load("again") as load:
+async def recreated(bench_service: BenchService, other: str) -> Row:
+    await bench_service.deploy("again", replicas=2, strategy="recreate")
+    async with bench_service.load("again") as load:
         await load.until(lambda request_log: len(request_log.entries) >= 100)
         load.mark("recreate")
-        for image in (other, yard.image, other):
+        for image in (other, bench_service.image, other):
             body = {"service": "again", "image": image}
-            end = (await yard.http.post("/deployments", params={"wait": 60}, json=body)).json()
+            end = (await bench_service.http.post("/deployments", params={"wait": 60}, json=body)).json()
             assert end.get("status") == "succeeded", end
     return {"case": "recreate, 3 deployments", **_row(load, "recreate")}
 
 
-async def at_a_dead_service(yard: BenchService) -> list[Row]:
+async def measure_service_without_instances(bench_service: BenchService) -> list[Row]:
     """Send requests to a service whose instance is dead while Sluice, which would replace it, is dead too."""
-    await yard.deploy("dead", replicas=1, queue_timeout=60)
-    instance = (await yard.until_serving("dead", 1))[0]["id"]
-    await asyncio.to_thread(yard.sluice.kill)
-    await asyncio.to_thread(docker, "kill", f"{yard.sluice.name}-{instance}")
-    async with yard.load("trio", rate=50) as beside:
+    await bench_service.deploy("dead", replicas=1, queue_timeout=60)
+    instance = (await bench_service.until_serving("dead", 1))[0]["id"]
+    await asyncio.to_thread(bench_service.sluice.kill)
+    await asyncio.to_thread(docker, "kill", f"{bench_service.sluice.name}-{instance}")
+    async with bench_service.load("trio", rate=50) as beside:
         flood = LoadGenerator(
-            f"{yard.sluice.gateway}/dead",
+            f"{bench_service.sluice.gateway}/dead",
             Workload(rate=1000, posts=0, slow=0, seconds=4, in_flight=4000),
             executions=_nothing,
         )
         async with flood:
             beside.mark("beside")
             await asyncio.sleep(3)
-            await asyncio.to_thread(yard.sluice.start)
+            await asyncio.to_thread(bench_service.sluice.start)
             await flood.until(lambda request_log: any(entry.status == 200 for entry in request_log.entries), within=60)
     statuses = Counter(entry.status for entry in flood.request_log.entries)
     return [
@@ -248,13 +248,13 @@ async def run(sluice: SluiceProcess, image: str, other: str, kills: int, told: C
             told(row)
 
     async with sluice.client() as http:
-        yard = BenchService(sluice, http, image)
-        async with yard.watching():
-            await keep(one_of_three(yard, kills))
-            await keep(the_only_one(yard, False, max(kills // 5, 2)))
-            await keep(the_only_one(yard, True, max(kills // 5, 2)))
-        await keep(recreated(yard, other))
-        await keep(at_a_dead_service(yard))
+        bench_service = BenchService(sluice, http, image)
+        async with bench_service.watching():
+            await keep(one_of_three(bench_service, kills))
+            await keep(measure_single_instance(bench_service, False, max(kills // 5, 2)))
+            await keep(measure_single_instance(bench_service, True, max(kills // 5, 2)))
+        await keep(recreated(bench_service, other))
+        await keep(measure_service_without_instances(bench_service))
     return rows
 
 

@@ -26,7 +26,7 @@ from tests.support.resource_usage import ResourceUsage, container_pid
 from tests.support.sluice_process import SluiceProcess
 
 GATEWAY = "sluice-soak/gateway"
-PATIENT = 120.0
+WAIT_TIMEOUT = 120.0
 """Seconds within which all must be well again after an action."""
 SHOWN = 10
 """Maximum number of violations of one kind printed after one action; the raw log has all."""
@@ -154,7 +154,7 @@ class Soak:
     async def _look(self, act: str, acts: ChaosActions, oracle: Oracle, creations: Creations) -> bool:
         """Check everything after an action; return whether the run can continue."""
         began = time.monotonic()
-        astray = await oracle.settled(acts.replicas, PATIENT)
+        astray = await oracle.settled(acts.replicas, WAIT_TIMEOUT)
         self._violated(act, astray)
         self._violated(act, await oracle.history(acts.expected))
         self._violated(act, creations.twice())

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.api import Api, Spoilt
+from bench.api import Api, UnexpectedResult
 from bench.baseline import Baseline
 from bench.report import median, save, table
 from bench.spring_stack import GATEWAY, SERVICE, Stack, Way, address
@@ -87,7 +87,7 @@ class BenchSpring:
         began = time.monotonic()
         ended = await self.api.change("/deployments", body, lambda news: None)
         if ended["status"] != "succeeded":
-            raise Spoilt(f"{ended['service']}: {ended['status']}, {ended['reason']}: {ended['message']}")
+            raise UnexpectedResult(f"{ended['service']}: {ended['status']}, {ended['reason']}: {ended['message']}")
         return time.monotonic() - began
 
     @asynccontextmanager
@@ -142,17 +142,17 @@ class BenchSpring:
             await asyncio.gather(looking, return_exceptions=True)
 
 
-async def redeployments(yard: BenchSpring, way: Way, count: int) -> Row:
-    url = await yard.stand(way)
+async def redeployments(spring: BenchSpring, way: Way, count: int) -> Row:
+    url = await spring.stand(way)
     floors, seconds, beyond, stale = [], [], [], []
-    with yard.floor() as floor:
-        async with yard.load(url) as load:
+    with spring.floor() as floor:
+        async with spring.load(url) as load:
             for number in range(count):
                 load.mark("floor")
                 floors.append((await asyncio.to_thread(floor.round)).total)
                 load.mark("deployments")
-                async with yard.staleness() as seen:
-                    seconds.append(await yard.change(yard.stack.service(way, "prod" if number % 2 else "local")))
+                async with spring.staleness() as seen:
+                    seconds.append(await spring.change(spring.stack.service(way, "prod" if number % 2 else "local")))
                 stale.append(max(seen, default=0.0))
                 beyond.append(seconds[-1] - floors[-1] - stale[-1])
                 print(f"{way} {number + 1}: floor {floors[-1]:.1f} s, deployment {seconds[-1]:.1f} s", flush=True)
@@ -178,24 +178,24 @@ async def redeployments(yard: BenchSpring, way: Way, count: int) -> Row:
     }
 
 
-async def kills(yard: BenchSpring, count: int) -> Row:
+async def kills(spring: BenchSpring, count: int) -> Row:
     """Kill one of three instances `count` times, with the way `stable`.
 
     A POST that was in flight at the killed instance is answered 502 and never sent again.
     """
-    url = await yard.stand("stable")
-    async with yard.load(url) as load:
+    url = await spring.stand("stable")
+    async with spring.load(url) as load:
         for _ in range(count):
             load.mark("calm")
             await asyncio.sleep(CALM)
-            victim = (await yard.serving(SERVICE))[0]["id"]
-            pid = await asyncio.to_thread(docker, "inspect", "--format", "{{.State.Pid}}", f"{yard.sluice.name}-{victim}")
+            victim = (await spring.serving(SERVICE))[0]["id"]
+            pid = await asyncio.to_thread(docker, "inspect", "--format", "{{.State.Pid}}", f"{spring.sluice.name}-{victim}")
             load.mark("kill")
             os.kill(int(pid), signal.SIGKILL)
             async with asyncio.timeout(300):
-                while len(await yard.serving(SERVICE)) == 3:  # noqa: ASYNC110  (polls another process)
+                while len(await spring.serving(SERVICE)) == 3:  # noqa: ASYNC110  (polls another process)
                     await asyncio.sleep(0.05)
-                while len(await yard.serving(SERVICE)) < 3:  # noqa: ASYNC110
+                while len(await spring.serving(SERVICE)) < 3:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
     gets = [entry for entry in load.request_log.entries if entry.phase == "kill" and entry.kind != "POST"]
     print(load.request_log.explain())
@@ -214,9 +214,9 @@ async def kills(yard: BenchSpring, count: int) -> Row:
 async def run(given: argparse.Namespace) -> int:
     settings = {"SLUICE_GATEWAY_IMAGE": gateway(), "SLUICE_EUREKA_ALIASES": "sample-eureka"}
     with tempfile.TemporaryDirectory() as directory, SluiceProcess(Path(directory), **settings) as sluice:
-        async with BenchSpring(sluice, given.rate) as yard:
-            rows = [await redeployments(yard, way, given.deployments) for way in given.ways]
-            killed = await kills(yard, given.kills) if given.kills else None
+        async with BenchSpring(sluice, given.rate) as spring:
+            rows = [await redeployments(spring, way, given.deployments) for way in given.ways]
+            killed = await kills(spring, given.kills) if given.kills else None
     if rows:
         _show(rows)
         print("saved to", save("spring", {"rate": given.rate, "ways": rows}))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import httpx
 import yaml
 
-from bench.api import Api, Spoilt
+from bench.api import Api, UnexpectedResult
 from services.loadtest.request_log import RequestLog
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ async def address(api: Api) -> str:
     async with httpx.AsyncClient(timeout=10) as http:
         while good < SETTLED_FOR:
             if time.monotonic() > deadline:
-                raise Spoilt(f"no answer from {url}: Spring Cloud Gateway has not found {SERVICE}")
+                raise UnexpectedResult(f"no answer from {url}: Spring Cloud Gateway has not found {SERVICE}")
             try:
                 good = good + 1 if (await http.get(f"{url}/")).is_success else 0
             except httpx.TransportError:

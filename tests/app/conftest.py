@@ -19,6 +19,6 @@ def _logs() -> None:
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> Iterator[AppFixture]:
+def app_fixture(tmp_path: Path) -> Iterator[AppFixture]:
     with living(build(tmp_path / "data")) as made:
         yield made

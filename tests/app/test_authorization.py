@@ -28,7 +28,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True)
-class Door:
+class RouteCase:
     """A route: `scope` is the least one needed (None is any), `bound` changes the service `web`, `at` fills the path."""
 
     kind: Kind
@@ -40,19 +40,19 @@ class Door:
     at: dict[str, str] = field(default_factory=dict)
 
 
-def _api(scope: str | None = "read", **more: Any) -> Door:
-    return Door("api", scope, **more)
+def _api(scope: str | None = "read", **more: Any) -> RouteCase:
+    return RouteCase("api", scope, **more)
 
 
-def _changes(scope: str = "deploy", **more: Any) -> Door:
-    return Door("api", scope, bound=True, **more)
+def _changes(scope: str = "deploy", **more: Any) -> RouteCase:
+    return RouteCase("api", scope, bound=True, **more)
 
 
 WEB, INSTANCE, FIRST = {"name": "web"}, {"name": "web-r1-1"}, {"id": "1"}
-DOORS: dict[tuple[str, str], Door] = {
-    ("GET", "/"): Door("open"),
-    ("GET", "/healthz"): Door("open"),
-    ("GET", "/readyz"): Door("open"),
+DOORS: dict[tuple[str, str], RouteCase] = {
+    ("GET", "/"): RouteCase("open"),
+    ("GET", "/healthz"): RouteCase("open"),
+    ("GET", "/readyz"): RouteCase("open"),
     ("GET", "/openapi.json"): _api(None),
     ("GET", "/docs"): _api(None),
     ("GET", "/version"): _api(),
@@ -95,34 +95,34 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "/gateway"): _api(),
     ("GET", "/doctor"): _api(),
     ("POST", "/gateway/upgrade"): _api("admin"),
-    ("GET", "/ui/static/{path:path}"): Door("open", at={"path:path": "mark.svg"}),
-    ("GET", "/ui/sign-in"): Door("open"),
-    ("POST", "/ui/sign-in"): Door("open"),
-    ("POST", "/ui/sign-out"): Door("open"),
-    ("GET", "/ui"): Door("open"),
-    ("GET", "/ui/"): Door("page"),
-    ("GET", "/ui/stream"): Door("stream"),
-    ("GET", "/ui/new"): Door("page", "write"),
-    ("POST", "/ui/new"): Door("form", "write", True, form="step=do&name=web&image=web:1"),
-    ("GET", "/ui/services/{name}"): Door("page", at=WEB),
-    ("GET", "/ui/services/{name}/stream"): Door("stream", at=WEB),
-    ("GET", "/ui/services/{name}/changes"): Door("page", at=WEB),
-    ("GET", "/ui/services/{name}/{kind}"): Door("page", "deploy", True, at={**WEB, "kind": "restart"}),
-    ("POST", "/ui/services/{name}/{kind}"): Door("form", "deploy", True, at={**WEB, "kind": "restart"}),
-    ("GET", "/ui/services/{name}/logs"): Door("page", at=WEB),
-    ("GET", "/ui/instances/{id}/logs"): Door("page", at={"id": "web-r1-1"}),
-    ("GET", "/ui/builds/{id}"): Door("page", at=FIRST),
-    ("GET", "/ui/builds/{id}/stream"): Door("stream", at=FIRST),
-    ("POST", "/ui/builds/{id}/cancel"): Door("form", "deploy", True, at=FIRST),
-    ("GET", "/ui/history"): Door("page"),
-    ("GET", "/ui/audit"): Door("page"),
-    ("GET", "/ui/registry"): Door("page"),
-    ("GET", "/ui/tokens"): Door("page"),
-    ("POST", "/ui/tokens"): Door("form", "admin"),
-    ("POST", "/ui/tokens/{id}/revoke"): Door("form", "admin", at={"id": "999"}),
-    ("GET", "/ui/deployments/{id}"): Door("page", at=FIRST),
-    ("GET", "/ui/deployments/{id}/stream"): Door("stream", at=FIRST),
-    ("POST", "/ui/deployments/{id}/{action}"): Door("form", "deploy", True, at={**FIRST, "action": "pause"}),
+    ("GET", "/ui/static/{path:path}"): RouteCase("open", at={"path:path": "mark.svg"}),
+    ("GET", "/ui/sign-in"): RouteCase("open"),
+    ("POST", "/ui/sign-in"): RouteCase("open"),
+    ("POST", "/ui/sign-out"): RouteCase("open"),
+    ("GET", "/ui"): RouteCase("open"),
+    ("GET", "/ui/"): RouteCase("page"),
+    ("GET", "/ui/stream"): RouteCase("stream"),
+    ("GET", "/ui/new"): RouteCase("page", "write"),
+    ("POST", "/ui/new"): RouteCase("form", "write", True, form="step=do&name=web&image=web:1"),
+    ("GET", "/ui/services/{name}"): RouteCase("page", at=WEB),
+    ("GET", "/ui/services/{name}/stream"): RouteCase("stream", at=WEB),
+    ("GET", "/ui/services/{name}/changes"): RouteCase("page", at=WEB),
+    ("GET", "/ui/services/{name}/{kind}"): RouteCase("page", "deploy", True, at={**WEB, "kind": "restart"}),
+    ("POST", "/ui/services/{name}/{kind}"): RouteCase("form", "deploy", True, at={**WEB, "kind": "restart"}),
+    ("GET", "/ui/services/{name}/logs"): RouteCase("page", at=WEB),
+    ("GET", "/ui/instances/{id}/logs"): RouteCase("page", at={"id": "web-r1-1"}),
+    ("GET", "/ui/builds/{id}"): RouteCase("page", at=FIRST),
+    ("GET", "/ui/builds/{id}/stream"): RouteCase("stream", at=FIRST),
+    ("POST", "/ui/builds/{id}/cancel"): RouteCase("form", "deploy", True, at=FIRST),
+    ("GET", "/ui/history"): RouteCase("page"),
+    ("GET", "/ui/audit"): RouteCase("page"),
+    ("GET", "/ui/registry"): RouteCase("page"),
+    ("GET", "/ui/tokens"): RouteCase("page"),
+    ("POST", "/ui/tokens"): RouteCase("form", "admin"),
+    ("POST", "/ui/tokens/{id}/revoke"): RouteCase("form", "admin", at={"id": "999"}),
+    ("GET", "/ui/deployments/{id}"): RouteCase("page", at=FIRST),
+    ("GET", "/ui/deployments/{id}/stream"): RouteCase("stream", at=FIRST),
+    ("POST", "/ui/deployments/{id}/{action}"): RouteCase("form", "deploy", True, at={**FIRST, "action": "pause"}),
 }
 
 
@@ -139,22 +139,22 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Stand:
+class AuthorizationHarness:
     """A Sluice that serves `web`, and the headers of every kind of caller."""
 
-    fixture: AppFixture
+    app_fixture: AppFixture
     callers: dict[str, dict[str, str]]
 
-    def knock(self, method: str, path: str, door: Door, headers: dict[str, str]) -> Answer:
-        for name, value in door.at.items():
+    def send_as(self, method: str, path: str, route_case: RouteCase, headers: dict[str, str]) -> Answer:
+        for name, value in route_case.at.items():
             path = path.replace(f"{{{name}}}", value)
-        if door.kind == "open" and method == "POST" and "origin" not in headers:
+        if route_case.kind == "open" and method == "POST" and "origin" not in headers:
             headers = {"sec-fetch-site": "same-origin", **headers}  # as a browser sends it from Sluice's own pages
-        answer: Answer = self.fixture.call(_ask, self.fixture.app, method, path, headers, door)
+        answer: Answer = self.app_fixture.call(_ask, self.app_fixture.app, method, path, headers, route_case)
         return answer
 
 
-async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: Door) -> Answer:
+async def _ask(app: Any, method: str, path: str, headers: dict[str, str], route_case: RouteCase) -> Answer:
     """Send a request directly to the app; return as soon as a stream has begun."""
     answer, enough, asked = Answer(), asyncio.Event(), asyncio.Event()
 
@@ -164,7 +164,7 @@ async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: 
         asked.set()
         return {
             "type": "http.request",
-            "body": json.dumps(door.body).encode() if door.body is not None else door.form.encode(),
+            "body": json.dumps(route_case.body).encode() if route_case.body is not None else route_case.form.encode(),
             "more_body": False,
         }
 
@@ -177,10 +177,10 @@ async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: 
         else:
             answer.body += message.get("body", b"")
 
-    sent = {"host": "sluice.test", "content-type": FORM if door.form else "application/json", **headers}
+    sent = {"host": "sluice.test", "content-type": FORM if route_case.form else "application/json", **headers}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": path,
-        "raw_path": path.encode(), "query_string": door.query.encode(), "root_path": "", "client": ("192.0.2.1", 1),
+        "raw_path": path.encode(), "query_string": route_case.query.encode(), "root_path": "", "client": ("192.0.2.1", 1),
         "server": ("sluice.test", 80), "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "state": {}, "app": app,
     }  # fmt: skip
@@ -205,38 +205,38 @@ def _build_of_web(session: Session) -> None:
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthorizationHarness]:
     data: Path = tmp_path_factory.mktemp("matrix")
-    with living(build(data)) as fixture:
-        assert fixture.deploy("web").status_code == 200
-        fixture.call(fixture.sluice.store.write, _build_of_web)
-        access = fixture.sluice.auth
+    with living(build(data)) as app_fixture:
+        assert app_fixture.deploy("web").status_code == 200
+        app_fixture.call(app_fixture.sluice.store.write, _build_of_web)
+        access = app_fixture.sluice.auth
 
         def lower(headers: dict[str, str]) -> dict[str, str]:
             return {name.lower(): value for name, value in headers.items()}
 
         def session(token: dict[str, str]) -> str:
-            made: str = fixture.call(partial(access.sign_in, token=token["authorization"].partition(" ")[2]))
+            made: str = app_fixture.call(partial(access.sign_in, token=token["authorization"].partition(" ")[2]))
             return made
 
-        callers = {scope: lower(fixture.as_scope(scope)) for scope in SCOPES}
-        revoked = lower(fixture.as_scope("admin", expires_in="1h"))
-        newest = fixture.client.get("/tokens").json()["items"][0]["id"]
+        callers = {scope: lower(app_fixture.as_scope(scope)) for scope in SCOPES}
+        revoked = lower(app_fixture.as_scope("admin", expires_in="1h"))
+        newest = app_fixture.client.get("/tokens").json()["items"][0]["id"]
         ended = session(callers["admin"])
         of_revoked = session(revoked)
-        fixture.client.delete(f"/tokens/{newest}")
-        fixture.call(access.sign_out, ended)
+        app_fixture.client.delete(f"/tokens/{newest}")
+        app_fixture.call(access.sign_out, ended)
         same = {"sec-fetch-site": "same-origin"}
         callers |= {
             "no token": {},
             "garbage": {"authorization": "Basic é:\x7f"},
             "unknown token": {"authorization": f"Bearer {new_token()}"},
-            "expired token": lower(fixture.as_scope("admin", expires_in=0.001)),
+            "expired token": lower(app_fixture.as_scope("admin", expires_in=0.001)),
             "revoked token": revoked,
             "ended session": {**_cookie(ended), **same},
             "session of a revoked token": {**_cookie(of_revoked), **same},
-            "bound to another": lower(fixture.as_scope("write", services=["api", "webb*"])),
-            "bound to this": lower(fixture.as_scope("write", services=["we*"])),
+            "bound to another": lower(app_fixture.as_scope("write", services=["api", "webb*"])),
+            "bound to this": lower(app_fixture.as_scope("write", services=["we*"])),
             "session": {**_cookie(session(callers["admin"])), **same},
             "session of a reader": {**_cookie(session(callers["read"])), **same},
             "session, cross-site's page": {**_cookie(session(callers["admin"])), "sec-fetch-site": "cross-site"},
@@ -244,7 +244,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
                 **_cookie(session(callers["admin"])), "origin": "http://evil.test",
             },
         }  # fmt: skip
-        yield Stand(fixture, callers)
+        yield AuthorizationHarness(app_fixture, callers)
 
 
 SCOPE_OF = {
@@ -254,16 +254,16 @@ SCOPE_OF = {
 }  # fmt: skip
 
 
-def _expected(method: str, door: Door, caller: str) -> str:
+def _expected(method: str, route_case: RouteCase, caller: str) -> str:
     foreign, changes = "cross-site" in caller, method != "GET"
     if foreign and changes:
         return "cross-site"
-    if door.kind == "open":
+    if route_case.kind == "open":
         return "in"
     if caller not in SCOPE_OF:
-        return {"api": "401", "stream": "401", "page": "sign-in", "form": "sign-in"}[door.kind]
-    allowed = door.scope is None or scope_includes(SCOPE_OF[caller], door.scope)
-    return "in" if allowed and not (door.bound and caller == "bound to another") else "403"
+        return {"api": "401", "stream": "401", "page": "sign-in", "form": "sign-in"}[route_case.kind]
+    allowed = route_case.scope is None or scope_includes(SCOPE_OF[caller], route_case.scope)
+    return "in" if allowed and not (route_case.bound and caller == "bound to another") else "403"
 
 
 def _was(answer: Answer) -> str:
@@ -282,43 +282,45 @@ def _routes(router: APIRouter) -> Iterator[tuple[str, str]]:
             yield from ((method, route.path) for method in route.methods - {"HEAD"})  # type: ignore[attr-defined]
 
 
-def test_routes_and_lines_of_the_matrix_correspond(stand: Stand) -> None:
-    own = {("GET", str(getattr(route, "path"))) for route in stand.fixture.app.routes if hasattr(route, "path")}  # noqa: B009
+def test_routes_and_lines_of_the_matrix_correspond(harness: AuthorizationHarness) -> None:
+    own = {("GET", str(getattr(route, "path"))) for route in harness.app_fixture.app.routes if hasattr(route, "path")}  # noqa: B009
     assert {*_routes(api), *_routes(pages), *own} == DOORS.keys()
 
 
-def _place(door: tuple[str, str]) -> tuple[bool, str, str]:
+def _place(route_case: tuple[str, str]) -> tuple[bool, str, str]:
     """Sort routes by path, with the removing ones last."""
-    return door[0] == "DELETE", door[1], door[0]
+    return route_case[0] == "DELETE", route_case[1], route_case[0]
 
 
 _IN_ORDER = sorted(DOORS, key=_place)
 
 
 @pytest.mark.parametrize(("method", "path"), _IN_ORDER)
-def test_caller_of_each_kind_gets_the_expected_answer_of_the_route(stand: Stand, method: str, path: str) -> None:
-    door = DOORS[method, path]
+def test_caller_of_each_kind_gets_the_expected_answer_of_the_route(
+    harness: AuthorizationHarness, method: str, path: str
+) -> None:
+    route_case = DOORS[method, path]
     reported = {}
-    for caller, headers in stand.callers.items():
+    for caller, headers in harness.callers.items():
         if (method, path) == ("POST", "/ui/sign-out") and "session" in caller and "site" not in caller:
             continue  # signing out would end the session that the other routes are tried with
-        answer = stand.knock(method, path, door, headers)
+        answer = harness.send_as(method, path, route_case, headers)
         assert answer.status < 500, f"{caller}: {answer}"
         if (method, path) == ("POST", "/ui/sign-in") and answer.status in (401, 429):
             reported[caller] = "in"  # the form has been read, and holds no token
         else:
             reported[caller] = _was(answer)
-    assert reported == {caller: _expected(method, door, caller) for caller in reported}
+    assert reported == {caller: _expected(method, route_case, caller) for caller in reported}
 
 
-def test_pages_have_no_inline_script_or_style_and_send_a_content_security_policy(stand: Stand) -> None:
+def test_pages_have_no_inline_script_or_style_and_send_a_content_security_policy(harness: AuthorizationHarness) -> None:
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
     looked_at = 0
-    for (method, path), door in DOORS.items():
-        answer = stand.knock(method, path, door, stand.callers["session"]) if method == "GET" else Answer()
+    for (method, path), route_case in DOORS.items():
+        answer = harness.send_as(method, path, route_case, harness.callers["session"]) if method == "GET" else Answer()
         assert method != "GET" or answer.headers["x-content-type-options"] == "nosniff", path
         if answer.headers.get("content-type", "").startswith("text/html"):
             text = answer.body.decode()
@@ -332,13 +334,13 @@ def test_pages_have_no_inline_script_or_style_and_send_a_content_security_policy
     assert looked_at >= 10
 
 
-def test_refused_change_by_a_known_caller_is_audited(stand: Stand) -> None:
+def test_refused_change_by_a_known_caller_is_audited(harness: AuthorizationHarness) -> None:
     """The audit event names the actor, the request, the client address and the token."""
-    client = stand.fixture.client
-    for (method, path), door in DOORS.items():
-        if method == "GET" or door.kind == "open" or not scope_includes(door.scope or "read", "deploy"):
+    client = harness.app_fixture.client
+    for (method, path), route_case in DOORS.items():
+        if method == "GET" or route_case.kind == "open" or not scope_includes(route_case.scope or "read", "deploy"):
             continue
-        stand.knock(method, path, door, stand.callers["read"])
+        harness.send_as(method, path, route_case, harness.callers["read"])
         event = client.get("/audit?limit=1").json()["items"][0]
         assert event["type"] == "refused", path
         assert (event["actor"]["name"], event["remote"], event["data"]["code"]) == (

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
+def app_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
     """Provide one Sluice for all these tests, as they change nothing."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         made.deploy()
@@ -51,45 +51,45 @@ def is_problem(answer: Any, status: int | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_routes_except_the_probes_answer_401_without_a_token(fixture: AppFixture, method: str, path: str) -> None:
+def test_routes_except_the_probes_answer_401_without_a_token(app_fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
-    answer = fixture.client.request(method, address, headers={"Authorization": ""})
+    answer = app_fixture.client.request(method, address, headers={"Authorization": ""})
     if path in ("/healthz", "/readyz"):
         assert answer.status_code == 200
         return
     assert is_problem(answer, 401)["code"] == "unauthenticated"
     assert answer.headers["www-authenticate"] == "Bearer"
-    for wrong in ("Bearer sl_nothing", "Basic YTpi", "Bearer " + "x" * 5000, f"Bearer {fixture.token}x"):
-        is_problem(fixture.client.request(method, address, headers={"Authorization": wrong}), 401)
+    for wrong in ("Bearer sl_nothing", "Basic YTpi", "Bearer " + "x" * 5000, f"Bearer {app_fixture.token}x"):
+        is_problem(app_fixture.client.request(method, address, headers={"Authorization": wrong}), 401)
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_unknown_query_parameter_is_named(fixture: AppFixture, method: str, path: str) -> None:
+def test_unknown_query_parameter_is_named(app_fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
-    reported = is_problem(fixture.client.request(method, address, params={"wiat": "1"}), 422)
+    reported = is_problem(app_fixture.client.request(method, address, params={"wiat": "1"}), 422)
     assert reported["errors"][0]["field"] == "wiat"
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in routes() if "{" in route[1]])
 @pytest.mark.parametrize("value", ["%00", "..%2f..%2fetc", "%0a", "999999999999999999999", "-1", "é", "a" * 5000, "%ff%fe"])
-def test_path_parameter_never_causes_a_500(fixture: AppFixture, method: str, path: str, value: str) -> None:
-    answer = fixture.client.request(method, path.format(id=value, name=value, n=value))
+def test_path_parameter_never_causes_a_500(app_fixture: AppFixture, method: str, path: str, value: str) -> None:
+    answer = app_fixture.client.request(method, path.format(id=value, name=value, n=value))
     assert answer.status_code in (404, 422), answer.text
     is_problem(answer)
 
 
-def test_missing_object_is_404_and_unsupported_method_is_405(fixture: AppFixture) -> None:
-    assert is_problem(fixture.client.get("/nope"), 404)["code"] == "not_found"
+def test_missing_object_is_404_and_unsupported_method_is_405(app_fixture: AppFixture) -> None:
+    assert is_problem(app_fixture.client.get("/nope"), 404)["code"] == "not_found"
     for path, allowed in [
         ("/services", "GET, HEAD"),
         ("/deployments", "GET, HEAD, POST"),
         ("/services/web", "GET, HEAD, DELETE"),
         ("/services/web/scale", "POST"),
     ]:
-        answer = fixture.client.put(path)
+        answer = app_fixture.client.put(path)
         assert is_problem(answer, 405)["code"] == "method_not_allowed"
         assert answer.headers["allow"] == allowed, "all of the path's, not the first route's alone"
-    assert is_problem(fixture.client.get("/services/"), 404), "no redirect that drops a token or a body"
+    assert is_problem(app_fixture.client.get("/services/"), 404), "no redirect that drops a token or a body"
     for path, code in [
         ("/services/nope", "unknown_service"),
         ("/services/nope/revisions", "unknown_service"),
@@ -99,16 +99,16 @@ def test_missing_object_is_404_and_unsupported_method_is_405(fixture: AppFixture
         ("/instances/nope", "unknown_instance"),
         ("/instances/nope/logs", "unknown_instance"),
     ]:
-        assert is_problem(fixture.client.get(path), 404)["code"] == code
+        assert is_problem(app_fixture.client.get(path), 404)["code"] == code
 
 
-def test_not_found_is_a_page_for_browsers_and_a_problem_for_programs(fixture: AppFixture) -> None:
-    page = fixture.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
+def test_not_found_is_a_page_for_browsers_and_a_problem_for_programs(app_fixture: AppFixture) -> None:
+    page = app_fixture.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "not found" in page.text
-    is_problem(fixture.client.get("/ui/nope"), 404)
-    is_problem(fixture.client.get("/nope", headers={"Accept": "text/html"}), 404)
-    home = fixture.client.get("/", follow_redirects=False, headers={"Authorization": ""})
+    is_problem(app_fixture.client.get("/ui/nope"), 404)
+    is_problem(app_fixture.client.get("/nope", headers={"Accept": "text/html"}), 404)
+    home = app_fixture.client.get("/", follow_redirects=False, headers={"Authorization": ""})
     assert (home.status_code, home.headers["location"]) == (303, "/ui/")
 
 
@@ -158,18 +158,18 @@ def nested(depth: int) -> bytes:
     ],
 )
 def test_invalid_bodies_are_refused_by_field_and_start_nothing(
-    fixture: AppFixture, body: bytes, status: int, field: str | None
+    app_fixture: AppFixture, body: bytes, status: int, field: str | None
 ) -> None:
-    before = list(fixture.engine.calls)
-    answer = fixture.client.post("/deployments", content=body)
+    before = list(app_fixture.engine.calls)
+    answer = app_fixture.client.post("/deployments", content=body)
     reported = is_problem(answer, status)
     if field is not None:
         assert reported["errors"][0]["field"] == field
     assert len(answer.content) < 4000, "an error does not echo what was sent"
-    assert [call for call in fixture.engine.calls[len(before) :] if call[0] in ("pull", "start")] == []
+    assert [call for call in app_fixture.engine.calls[len(before) :] if call[0] in ("pull", "start")] == []
 
 
-def test_unknown_field_is_named_with_the_nearest_known_one(fixture: AppFixture) -> None:
+def test_unknown_field_is_named_with_the_nearest_known_one(app_fixture: AppFixture) -> None:
     for path, body, near in [
         ("/deployments", {"service": "web", "imge": "web:2"}, '"image"'),
         ("/deployments", {"service": "web", "expected_revison": 3}, '"expected_revision"'),
@@ -177,7 +177,7 @@ def test_unknown_field_is_named_with_the_nearest_known_one(fixture: AppFixture) 
         ("/services/web/rollback", {"revision": 3}, '"to_revision"'),
         ("/tokens", {"name": "ci", "scope": "read", "service": ["web"]}, '"services"'),
     ]:
-        reported = is_problem(fixture.client.post(path, json=body), 422)
+        reported = is_problem(app_fixture.client.post(path, json=body), 422)
         assert any(near in wrong["message"] for wrong in reported["errors"]), reported
 
 
@@ -199,10 +199,10 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(("count", "reported"), [(100, 100), (40_000, 1)])
 @pytest.mark.parametrize(("path", "more"), [("/deployments", {"service": "web"}), ("/services/web/scale", {"replicas": 1})])
 def test_many_unknown_fields_cost_few_searches_for_the_nearest_name(
-    fixture: AppFixture, searches: list[str], path: str, more: dict[str, Any], count: int, reported: int
+    app_fixture: AppFixture, searches: list[str], path: str, more: dict[str, Any], count: int, reported: int
 ) -> None:
     body = {**more, **{f"replicaz{number:05}": 1 for number in range(count)}}
-    answer = is_problem(fixture.client.post(path, json=body), 422)
+    answer = is_problem(app_fixture.client.post(path, json=body), 422)
     assert len(answer["errors"]) == reported
     assert len(searches) <= MAX_SUGGESTIONS
     if reported == 1:
@@ -210,32 +210,32 @@ def test_many_unknown_fields_cost_few_searches_for_the_nearest_name(
 
 
 def test_compose_file_with_many_unknown_keys_and_services_costs_few_searches(
-    fixture: AppFixture, searches: list[str]
+    app_fixture: AppFixture, searches: list[str]
 ) -> None:
     services = "".join(f"  s{number}: {{imagee: x}}\n" for number in range(2_000))
     options: Any = {"content": f"name: shop\nservices:\n{services}", "headers": {"Content-Type": "application/yaml"}}
     for query in ("", "?only=" + ",".join(f"z{number}" for number in range(500))):
         searches.clear()
-        reported = is_problem(fixture.client.post(f"/apply{query}", **options), 422)
+        reported = is_problem(app_fixture.client.post(f"/apply{query}", **options), 422)
         assert len(reported["errors"]) == 100
         assert 0 < len(searches) <= MAX_SUGGESTIONS
 
 
-def test_duplicate_name_among_many_is_found_in_one_pass(fixture: AppFixture) -> None:
+def test_duplicate_name_among_many_is_found_in_one_pass(app_fixture: AppFixture) -> None:
     names = ",".join(f'"n{number}":1' for number in range(70_000))
-    reported = is_problem(fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
+    reported = is_problem(app_fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
     assert reported["errors"] == [{"field": "n69999", "message": "duplicate key"}]
 
 
-def test_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixture) -> None:
-    deployments, events = fixture.count("/deployments"), fixture.count("/audit")
-    fixture.client.post("/deployments", json={"service": "fresh", "imge": "x"})
-    fixture.client.post("/services/web/scale", json={"replicas": -1})
-    fixture.client.delete("/services/nope")
-    assert fixture.count("/deployments") == deployments
-    assert fixture.count("/services") == 1
-    assert fixture.count("/audit") == events + 3
-    newest = fixture.client.get("/audit?limit=3").json()["items"]
+def test_refused_change_leaves_an_audit_event_and_nothing_else(app_fixture: AppFixture) -> None:
+    deployments, events = app_fixture.count("/deployments"), app_fixture.count("/audit")
+    app_fixture.client.post("/deployments", json={"service": "fresh", "imge": "x"})
+    app_fixture.client.post("/services/web/scale", json={"replicas": -1})
+    app_fixture.client.delete("/services/nope")
+    assert app_fixture.count("/deployments") == deployments
+    assert app_fixture.count("/services") == 1
+    assert app_fixture.count("/audit") == events + 3
+    newest = app_fixture.client.get("/audit?limit=3").json()["items"]
     assert [event["type"] for event in newest] == ["refused"] * 3
     assert [event["data"]["code"] for event in newest] == ["unknown_service", "invalid", "invalid_spec"]
     assert newest[2]["service"] == "fresh"
@@ -243,13 +243,13 @@ def test_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixtu
 
 
 def test_internal_error_is_a_500_without_details(
-    fixture: AppFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app_fixture: AppFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("the password is hunter2")
 
-    monkeypatch.setattr(type(fixture.sluice.store), "read", broken)
-    answer = fixture.client.get("/services")
+    monkeypatch.setattr(type(app_fixture.sluice.store), "read", broken)
+    answer = app_fixture.client.get("/services")
     assert is_problem(answer, 500)["code"] == "internal"
     assert "hunter2" not in answer.text
 
@@ -273,8 +273,8 @@ def test_api_page_names_every_route_and_every_problem_code() -> None:
         assert all(part in page for part in parts), path
 
 
-def test_openapi_document_declares_every_error_with_an_example(fixture: AppFixture) -> None:
-    document = fixture.client.get("/openapi.json").json()
+def test_openapi_document_declares_every_error_with_an_example(app_fixture: AppFixture) -> None:
+    document = app_fixture.client.get("/openapi.json").json()
     text = json.dumps(document)
     for reference in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
         assert reference in document["components"]["schemas"], reference
@@ -298,19 +298,19 @@ def test_openapi_document_declares_every_error_with_an_example(fixture: AppFixtu
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/services", "/services/web", "/services/nope", "/deployments/1/events"])
-def test_head_request_answers_like_get_without_the_body(fixture: AppFixture, path: str) -> None:
-    asked, got = fixture.client.head(path), fixture.client.get(path)
+def test_head_request_answers_like_get_without_the_body(app_fixture: AppFixture, path: str) -> None:
+    asked, got = app_fixture.client.head(path), app_fixture.client.get(path)
     assert (asked.status_code, asked.content) == (got.status_code, b"")
     assert asked.headers["content-type"] == got.headers["content-type"]
     assert asked.headers["content-length"] == str(len(got.content))
 
 
-def test_head_request_of_a_stream_ends_at_once(fixture: AppFixture) -> None:
-    answer = fixture.client.head("/events", headers={"Accept": "text/event-stream"})
+def test_head_request_of_a_stream_ends_at_once(app_fixture: AppFixture) -> None:
+    answer = app_fixture.client.head("/events", headers={"Accept": "text/event-stream"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_head_request_of_a_post_only_route_is_405(fixture: AppFixture) -> None:
-    answer = fixture.client.head("/services/web/scale")
+def test_head_request_of_a_post_only_route_is_405(app_fixture: AppFixture) -> None:
+    answer = app_fixture.client.head("/services/web/scale")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

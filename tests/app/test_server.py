@@ -31,11 +31,11 @@ PATIENCE = 20.0
 class Served:
     """A Sluice behind a real port."""
 
-    def __init__(self, fixture: AppFixture) -> None:
-        self.fixture = fixture
+    def __init__(self, app_fixture: AppFixture) -> None:
+        self.fixture = app_fixture
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
-        self.server: Server = server_of(fixture.app, fixture.settings)
+        self.server: Server = server_of(app_fixture.app, app_fixture.settings)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listening]})
 
     @property
@@ -64,8 +64,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def serving(fixture: AppFixture) -> Iterator[Served]:
-    served = Served(fixture)
+def serving(app_fixture: AppFixture) -> Iterator[Served]:
+    served = Served(app_fixture)
     served.thread.start()
     eventually(lambda: served.server.started, "the server has started")
     try:
@@ -73,7 +73,7 @@ def serving(fixture: AppFixture) -> Iterator[Served]:
     finally:
         served.stop()
         served.listening.close()
-        fixture.engine.close()
+        app_fixture.engine.close()
 
 
 class Reading:
@@ -284,19 +284,19 @@ def test_streams_and_held_answers_do_not_delay_the_stop(served: Served) -> None:
 
 
 def test_readyz_names_the_part_that_does_not_answer(served: Served) -> None:
-    fixture = served.fixture
+    app_fixture = served.fixture
     with httpx2.Client(base_url=served.url, trust_env=False) as client:
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
         assert client.get("/healthz").json() == {"status": "alive"}
-        fixture.gateway.answering = False
+        app_fixture.gateway.answering = False
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
         assert "gateway" in answer.json()["detail"]
         assert answer.json()["engine"]["ok"] is True
-        fixture.gateway.answering = True
-        with fixture.engine.unreachable():
+        app_fixture.gateway.answering = True
+        with app_fixture.engine.unreachable():
             assert "engine" in client.get("/readyz").json()["detail"]
-        fixture.sluice.runtime_status.set_unknown_containers(["web-r9-1"])
+        app_fixture.sluice.runtime_status.set_unknown_containers(["web-r9-1"])
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready again")
         assert client.get("/readyz").json()["store_behind_engine"] == ["web-r9-1"]
 

@@ -26,18 +26,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
+def dashboard_fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
     """Provide a service that serves, and a deployment of it that has just begun."""
-    fixture = DashboardFixture(tmp_path / "data")
-    fixture.service()
-    fixture.deployment()
-    yield fixture
-    fixture.close()
+    dashboard_fixture = DashboardFixture(tmp_path / "data")
+    dashboard_fixture.service()
+    dashboard_fixture.deployment()
+    yield dashboard_fixture
+    dashboard_fixture.close()
 
 
 @pytest.fixture
-def address(fixture: DashboardFixture) -> Iterator[str]:
-    with serving(fixture, free_port()) as address:
+def address(dashboard_fixture: DashboardFixture) -> Iterator[str]:
+    with serving(dashboard_fixture, free_port()) as address:
         yield address
 
 
@@ -67,7 +67,7 @@ def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
     context.close()
 
 
-def sign_in(page: Page, fixture: DashboardFixture, address: str, after: str) -> None:
+def sign_in(page: Page, dashboard_fixture: DashboardFixture, address: str, after: str) -> None:
     """Sign in with a one-time link, as `sluice sign-in` and `make demo` print it."""
-    page.goto(f"{address}/ui/sign-in?code={fixture.link()}&next={after}")
+    page.goto(f"{address}/ui/sign-in?code={dashboard_fixture.link()}&next={after}")
     page.wait_for_url(f"{address}{after}")

@@ -33,10 +33,10 @@ RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).vi
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardFixture]:
-    fixture = DashboardFixture(tmp_path_factory.mktemp("scene"))
-    set_scene(fixture)
-    yield fixture
-    fixture.close()
+    dashboard_fixture = DashboardFixture(tmp_path_factory.mktemp("scene"))
+    set_scene(dashboard_fixture)
+    yield dashboard_fixture
+    dashboard_fixture.close()
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_keyboard_alone_scales_a_service_from_the_overview(scene: DashboardFixtu
     expect(page.get_by_role("heading", name="reports scale #4")).to_be_visible()
 
 
-def test_keyboard_alone_creates_the_first_service(fixture: DashboardFixture, address: str, page: Page) -> None:
-    fixture.change(Service, "web", removed=True)
-    sign_in(page, fixture, address, "/ui/")
+def test_keyboard_alone_creates_the_first_service(dashboard_fixture: DashboardFixture, address: str, page: Page) -> None:
+    dashboard_fixture.change(Service, "web", removed=True)
+    sign_in(page, dashboard_fixture, address, "/ui/")
     assert findings(page) == []
     page.get_by_role("link", name="Deploy the first one").press("Enter")
     expect(page.get_by_label("Name")).to_be_focused()

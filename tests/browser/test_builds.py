@@ -19,8 +19,8 @@ pytestmark = pytest.mark.browser
 class Builder:
     """Fake build whose log lines come from the test; `None` ends it."""
 
-    def __init__(self, fixture: DashboardFixture) -> None:
-        self.fixture = fixture
+    def __init__(self, dashboard_fixture: DashboardFixture) -> None:
+        self.fixture = dashboard_fixture
         self.said: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
@@ -40,17 +40,17 @@ class Builder:
 
 
 @pytest.fixture
-def builder(fixture: DashboardFixture, monkeypatch: pytest.MonkeyPatch) -> Builder:
-    builder = Builder(fixture)
-    monkeypatch.setattr(fixture.sluice.engine, "build", builder.build)
+def builder(dashboard_fixture: DashboardFixture, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    builder = Builder(dashboard_fixture)
+    monkeypatch.setattr(dashboard_fixture.sluice.engine, "build", builder.build)
     return builder
 
 
 def test_build_log_is_shown_live_and_its_image_is_deployed(
-    fixture: DashboardFixture, builder: Builder, address: str, page: Page
+    dashboard_fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
     number = builder.begin()
-    sign_in(page, fixture, address, f"/ui/builds/{number}")
+    sign_in(page, dashboard_fixture, address, f"/ui/builds/{number}")
     lines = page.locator("#lines li:visible")
     expect(page.locator("#following")).to_have_text("Live")
     expect(page.get_by_role("heading", name=f"web build #{number}")).to_be_visible()
@@ -77,9 +77,9 @@ def test_build_log_is_shown_live_and_its_image_is_deployed(
 
 
 def test_build_appears_on_the_page_of_its_service_and_is_cancelled_by_keyboard(
-    fixture: DashboardFixture, builder: Builder, address: str, page: Page
+    dashboard_fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
-    sign_in(page, fixture, address, "/ui/services/web")
+    sign_in(page, dashboard_fixture, address, "/ui/services/web")
     expect(page.locator("#link")).to_have_text("Live")
     expect(page.get_by_role("heading", name="Builds")).to_have_count(0)
     number = builder.begin()
@@ -91,18 +91,18 @@ def test_build_appears_on_the_page_of_its_service_and_is_cancelled_by_keyboard(
 
 
 def test_build_log_resumes_after_an_interruption(
-    fixture: DashboardFixture, builder: Builder, address: str, page: Page
+    dashboard_fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
     number = builder.begin()
     builder.say("one")
-    sign_in(page, fixture, address, f"/ui/builds/{number}")
+    sign_in(page, dashboard_fixture, address, f"/ui/builds/{number}")
     lines = page.locator("#lines li")
     expect(lines).to_have_count(1)
-    assert fixture.loop is not None
-    fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.set)
+    assert dashboard_fixture.loop is not None
+    dashboard_fixture.loop.call_soon_threadsafe(dashboard_fixture.sluice.stopping.set)
     expect(page.locator("#following")).to_have_text("Reconnecting…")
     builder.say("two")
-    fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.clear)
+    dashboard_fixture.loop.call_soon_threadsafe(dashboard_fixture.sluice.stopping.clear)
     expect(page.locator("#following")).to_have_text("Live")
     expect(lines).to_have_text(["one", "two"])
     builder.say(None)

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.browser
 HERE = "/ui/services/web/logs"
 
 
-def engine(fixture: DashboardFixture) -> FakeEngine:
-    assert isinstance(fixture.sluice.engine, FakeEngine)
-    return fixture.sluice.engine
+def engine(dashboard_fixture: DashboardFixture) -> FakeEngine:
+    assert isinstance(dashboard_fixture.sluice.engine, FakeEngine)
+    return dashboard_fixture.sluice.engine
 
 
-async def start(fixture: DashboardFixture, slot: int) -> None:
-    image = await fixture.sluice.engine.pull("web:1")
-    await fixture.sluice.engine.start(
+async def start(dashboard_fixture: DashboardFixture, slot: int) -> None:
+    image = await dashboard_fixture.sluice.engine.pull("web:1")
+    await dashboard_fixture.sluice.engine.start(
         InstanceSpec(
             id=f"web-r1-{slot}", service="web", revision=1, deployment=1, slot=slot, hash="h", image_id=image.id,
             address=f"10.99.0.{slot}", port=None,
@@ -36,44 +36,44 @@ async def start(fixture: DashboardFixture, slot: int) -> None:
     )  # fmt: skip
 
 
-def write(fixture: DashboardFixture, instance: str, text: str) -> None:
+def write(dashboard_fixture: DashboardFixture, instance: str, text: str) -> None:
     """Write a log line in the server's own event loop, which the fake engine uses."""
-    assert fixture.loop is not None
-    fixture.loop.call_soon_threadsafe(engine(fixture).write, instance, text)
+    assert dashboard_fixture.loop is not None
+    dashboard_fixture.loop.call_soon_threadsafe(engine(dashboard_fixture).write, instance, text)
 
 
 @pytest.fixture
-def writing(fixture: DashboardFixture) -> Iterator[tuple[DashboardFixture, str]]:
+def writing(dashboard_fixture: DashboardFixture) -> Iterator[tuple[DashboardFixture, str]]:
     """Serve the dashboard with the API; web-r1-1 has written one line."""
-    fixture.app.include_router(api)
-    engine(fixture).add_image("web:1")
-    apart(start(fixture, 1))
-    engine(fixture).write("web-r1-1", "GET /first")
-    with serving(fixture, free_port()) as address:
-        yield fixture, address
+    dashboard_fixture.app.include_router(api)
+    engine(dashboard_fixture).add_image("web:1")
+    apart(start(dashboard_fixture, 1))
+    engine(dashboard_fixture).write("web-r1-1", "GET /first")
+    with serving(dashboard_fixture, free_port()) as address:
+        yield dashboard_fixture, address
 
 
 def test_log_lines_arrive_live_and_are_searched(writing: tuple[DashboardFixture, str], page: Page) -> None:
-    fixture, address = writing
-    sign_in(page, fixture, address, HERE)
+    dashboard_fixture, address = writing
+    sign_in(page, dashboard_fixture, address, HERE)
     lines = page.locator("#lines li:visible")
     expect(lines).to_have_count(1)
     expect(page.locator("#following")).to_have_text("Live")
-    write(fixture, "web-r1-1", "GET /second <b>")
+    write(dashboard_fixture, "web-r1-1", "GET /second <b>")
     expect(lines).to_have_count(2)
     expect(lines.last).to_contain_text("GET /second <b>")
 
-    assert fixture.loop is not None
-    asyncio.run_coroutine_threadsafe(start(fixture, 2), fixture.loop).result(10)
-    write(fixture, "web-r1-2", "POST /third")
-    fixture.wake()
+    assert dashboard_fixture.loop is not None
+    asyncio.run_coroutine_threadsafe(start(dashboard_fixture, 2), dashboard_fixture.loop).result(10)
+    write(dashboard_fixture, "web-r1-2", "POST /third")
+    dashboard_fixture.wake()
     expect(lines).to_have_count(3)
     assert lines.first.locator(".who").get_attribute("class") != lines.last.locator(".who").get_attribute("class")
 
     page.get_by_role("searchbox").fill("get")
     expect(lines).to_have_count(2)
-    write(fixture, "web-r1-1", "POST /fourth")
-    write(fixture, "web-r1-1", "GET /fifth")
+    write(dashboard_fixture, "web-r1-1", "POST /fourth")
+    write(dashboard_fixture, "web-r1-1", "GET /fifth")
     expect(lines).to_have_count(3)
     page.get_by_role("searchbox").fill("")
     expect(lines).to_have_count(5)
@@ -86,14 +86,14 @@ def test_log_lines_arrive_live_and_are_searched(writing: tuple[DashboardFixture,
 def test_ended_session_redirects_the_logs_page_to_sign_in_and_back(
     writing: tuple[DashboardFixture, str], page: Page, complaints: Complaints
 ) -> None:
-    fixture, address = writing
-    sign_in(page, fixture, address, HERE)
+    dashboard_fixture, address = writing
+    sign_in(page, dashboard_fixture, address, HERE)
     expect(page.locator("#following")).to_have_text("Live")
-    fixture.write(lambda session: session.exec(delete(Opened)) and None)
-    write(fixture, "web-r1-1", "hidden text")
+    dashboard_fixture.write(lambda session: session.exec(delete(Opened)) and None)
+    write(dashboard_fixture, "web-r1-1", "hidden text")
     page.wait_for_url("**/ui/sign-in?next=*")
     assert "hidden text" not in page.content()
-    page.get_by_label("Token").fill(fixture.token)
+    page.get_by_label("Token").fill(dashboard_fixture.token)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**{HERE}")
     expect(page.locator("#lines li")).to_have_count(2)
@@ -101,8 +101,8 @@ def test_ended_session_redirects_the_logs_page_to_sign_in_and_back(
 
 
 def test_token_is_created_and_revoked_by_keyboard(writing: tuple[DashboardFixture, str], page: Page) -> None:
-    fixture, address = writing
-    sign_in(page, fixture, address, "/ui/tokens")
+    dashboard_fixture, address = writing
+    sign_in(page, dashboard_fixture, address, "/ui/tokens")
     page.get_by_label("Name").fill("ci")
     page.get_by_label("Services").fill("web")
     page.get_by_role("button", name="Create token").press("Enter")

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[httpx.Client]:
     """Provide an admin's client of a Sluice with the images web:1, web:2 (slow to start) and web:broken."""
-    fixture = build(tmp_path / "data")
-    fixture.image("web:1", "web:2", "web:broken")
-    fixture.engine.behave("web:2", Behaviour(start_takes=0.3))
-    fixture.engine.behave("web:broken", Behaviour(exits_at_once=3, log="no DATABASE_URL\n"))
-    server = server_of(fixture.app, fixture.settings)
+    dashboard_fixture = build(tmp_path / "data")
+    dashboard_fixture.image("web:1", "web:2", "web:broken")
+    dashboard_fixture.engine.behave("web:2", Behaviour(start_takes=0.3))
+    dashboard_fixture.engine.behave("web:broken", Behaviour(exits_at_once=3, log="no DATABASE_URL\n"))
+    server = server_of(dashboard_fixture.app, dashboard_fixture.settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -34,7 +34,9 @@ def api(tmp_path: Path) -> Iterator[httpx.Client]:
         try:
             eventually(lambda: server.started or not thread.is_alive(), "the server starts")
             address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {fixture.token}"}, timeout=30) as client:
+            with httpx.Client(
+                base_url=address, headers={"Authorization": f"Bearer {dashboard_fixture.token}"}, timeout=30
+            ) as client:
                 eventually(lambda: client.get("/readyz").status_code == 200, "everything answers")
                 yield client
         finally:

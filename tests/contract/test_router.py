@@ -20,7 +20,7 @@ from tests.support.http_instance import HEALTHY, Instance
 pytestmark = pytest.mark.anyio
 
 
-class Side(Protocol):
+class RouterHarness(Protocol):
     """A router, and what a test does to it from outside."""
 
     @property
@@ -34,7 +34,7 @@ class Side(Protocol):
     async def heal(self, instance: str) -> None: ...
 
 
-class FakeSide:
+class FakeRouterHarness:
     def __init__(self) -> None:
         self.router = FakeGateway(SystemClock())
 
@@ -53,13 +53,13 @@ class FakeSide:
         self.router.reload()
 
     async def fail(self, instance: str, check: str) -> None:
-        self.router.sicken(instance, check=check)
+        self.router.make_unhealthy(instance, check=check)
 
     async def heal(self, instance: str) -> None:
-        self.router.sicken(instance, healthy=True)
+        self.router.make_unhealthy(instance, healthy=True)
 
 
-class RealSide:
+class HaproxyRouterHarness:
     def __init__(self, fixture: GatewayFixture) -> None:
         self.fixture = fixture
         self.router = fixture.gateway
@@ -101,86 +101,88 @@ class RealSide:
 
 
 @pytest.fixture(params=["fake", pytest.param("haproxy", marks=pytest.mark.docker)])
-async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[RouterHarness]:
     if request.param == "fake":
-        yield FakeSide()
+        yield FakeRouterHarness()
         return
     build(IMAGE, ROOT / "services" / "gateway")
     async with real_gateway() as fixture:
-        yield RealSide(fixture)
+        yield HaproxyRouterHarness(fixture)
 
 
 @pytest.fixture
-async def web(side: Side) -> RoutedService:
+async def web(side: RouterHarness) -> RoutedService:
     """Publish the service `web` and return it."""
     await side.router.publish(service())
     return service()
 
 
-async def seat(side: Side, instance: str = "web-r1-1") -> EndpointState | None:
+async def observed_state(side: RouterHarness, instance: str = "web-r1-1") -> EndpointState | None:
     return (await side.router.observe("web")).get(instance)
 
 
-async def test_endpoint_of_an_unpublished_service_is_not_admitted(side: Side) -> None:
+async def test_endpoint_of_an_unpublished_service_is_not_admitted(side: RouterHarness) -> None:
     with pytest.raises(RoutingError, match="web"):
         await side.router.admit(await side.member("web-r1-1"))
     assert await side.router.observe("web") == {}
 
 
-async def test_admitted_endpoint_is_observed_and_admit_is_idempotent(side: Side, web: RoutedService) -> None:
+async def test_admitted_endpoint_is_observed_and_admit_is_idempotent(side: RouterHarness, web: RoutedService) -> None:
     for _ in range(2):
         await side.router.admit(await side.member("web-r1-1"))
-        assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
+        assert await observed_state(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_withdrawn_idle_endpoint_is_drained(side: Side, web: RoutedService) -> None:
+async def test_withdrawn_idle_endpoint_is_drained(side: RouterHarness, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     for _ in range(2):
         await side.router.withdraw("web", "web-r1-1")
-        assert await seat(side) == EndpointState("draining", 0, drained=True, healthy=True)
+        assert await observed_state(side) == EndpointState("draining", 0, drained=True, healthy=True)
 
 
-async def test_withdrawn_endpoint_is_drained_once_its_requests_have_ended(side: Side, web: RoutedService) -> None:
+async def test_withdrawn_endpoint_is_drained_once_its_requests_have_ended(side: RouterHarness, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
-    assert await seat(side) == EndpointState("draining", 1, drained=False, healthy=True)
+    assert await observed_state(side) == EndpointState("draining", 1, drained=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
 
-async def test_requests_in_flight_on_an_old_worker_are_counted_after_a_reload(side: Side, web: RoutedService) -> None:
+async def test_requests_in_flight_on_an_old_worker_are_counted_after_a_reload(
+    side: RouterHarness, web: RoutedService
+) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
     await side.reload()
-    assert await seat(side) == EndpointState("draining", 1, drained=False, healthy=True)
+    assert await observed_state(side) == EndpointState("draining", 1, drained=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
 
 async def test_endpoint_withdrawn_after_a_reload_is_not_drained_while_old_workers_are_busy(
-    side: Side, web: RoutedService
+    side: RouterHarness, web: RoutedService
 ) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.reload()
     await side.router.withdraw("web", "web-r1-1")
-    assert await seat(side) == EndpointState("draining", 1, drained=False, healthy=True)
+    assert await observed_state(side) == EndpointState("draining", 1, drained=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
 
-async def test_force_close_ends_requests_in_flight_and_returns_their_number(side: Side, web: RoutedService) -> None:
+async def test_force_close_ends_requests_in_flight_and_returns_their_number(side: RouterHarness, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
     assert await side.router.force_close("web", "web-r1-1") == 1
     assert await settled(side)
-    assert (await seat(side) or EndpointState("admitted")).state == "closed"
+    assert (await observed_state(side) or EndpointState("admitted")).state == "closed"
 
 
-async def test_force_close_reaches_an_old_worker(side: Side, web: RoutedService) -> None:
+async def test_force_close_reaches_an_old_worker(side: RouterHarness, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
@@ -189,42 +191,44 @@ async def test_force_close_reaches_an_old_worker(side: Side, web: RoutedService)
     assert await settled(side)
 
 
-async def test_admit_undoes_a_withdrawal(side: Side, web: RoutedService) -> None:
+async def test_admit_undoes_a_withdrawal(side: RouterHarness, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.withdraw("web", "web-r1-1")
     await side.router.admit(member)
-    assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
+    assert await observed_state(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_dead_start_is_out_and_cannot_be_admitted_again(side: Side, web: RoutedService) -> None:
+async def test_dead_start_is_out_and_cannot_be_admitted_again(side: RouterHarness, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.mark_dead("web", "web-r1-1", member.start_id)
-    assert (await seat(side) or EndpointState("closed")).state == "closed"
+    assert (await observed_state(side) or EndpointState("closed")).state == "closed"
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
-    assert (await seat(side) or EndpointState("closed")).state == "closed"
+    assert (await observed_state(side) or EndpointState("closed")).state == "closed"
 
 
-async def test_start_that_died_before_it_was_admitted_is_refused(side: Side, web: RoutedService) -> None:
+async def test_start_that_died_before_it_was_admitted_is_refused(side: RouterHarness, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.mark_dead("web", "web-r1-1", member.start_id)
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
-    assert await seat(side) is None
+    assert await observed_state(side) is None
 
 
-async def test_next_start_is_admitted_and_unaffected_by_a_late_death_of_the_first(side: Side, web: RoutedService) -> None:
+async def test_next_start_is_admitted_and_unaffected_by_a_late_death_of_the_first(
+    side: RouterHarness, web: RoutedService
+) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.mark_dead("web", "web-r1-1", member.start_id)
     await side.router.admit(replace(member, start_id="c1@t2"))
     await side.router.mark_dead("web", "web-r1-1", member.start_id)
-    assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
+    assert await observed_state(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_removed_endpoint_is_not_observed(side: Side, web: RoutedService) -> None:
+async def test_removed_endpoint_is_not_observed(side: RouterHarness, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.router.admit(await side.member("web-r1-2"))
     await side.router.withdraw("web", "web-r1-1")
@@ -235,7 +239,7 @@ async def test_removed_endpoint_is_not_observed(side: Side, web: RoutedService) 
 
 @pytest.mark.parametrize("reloads", [0, 1])
 async def test_removal_ends_requests_of_an_instance_that_lost_its_network(
-    side: Side, web: RoutedService, reloads: int
+    side: RouterHarness, web: RoutedService, reloads: int
 ) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
@@ -245,13 +249,13 @@ async def test_removal_ends_requests_of_an_instance_that_lost_its_network(
     await side.router.mark_dead("web", "web-r1-1", member.start_id)
     await side.router.remove("web", "web-r1-1")
     assert await side.router.observe("web") == {}
-    if isinstance(side, RealSide):
+    if isinstance(side, HaproxyRouterHarness):
         with pytest.raises(ConnectionBroken):
             await side.task
 
 
 async def test_unknown_endpoint_may_be_withdrawn_marked_dead_force_closed_and_removed(
-    side: Side, web: RoutedService
+    side: RouterHarness, web: RoutedService
 ) -> None:
     await side.router.withdraw("web", "web-r1-9")
     await side.router.mark_dead("web", "web-r1-9", "c@t")
@@ -263,7 +267,7 @@ async def test_unknown_endpoint_may_be_withdrawn_marked_dead_force_closed_and_re
 
 @pytest.mark.parametrize("check", ["L7STS 503", "L7TOUT after 2000 ms"])
 async def test_failed_check_is_reported_in_the_routers_words_until_a_check_passes(
-    side: Side, web: RoutedService, check: str
+    side: RouterHarness, web: RoutedService, check: str
 ) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.router.admit(await side.member("web-r1-2"))
@@ -275,15 +279,15 @@ async def test_failed_check_is_reported_in_the_routers_words_until_a_check_passe
     assert await until(lambda: state_if(side, healthy=True)) == EndpointState("admitted")
 
 
-async def test_unhealthy_endpoint_stays_unhealthy_across_a_reload(side: Side, web: RoutedService) -> None:
+async def test_unhealthy_endpoint_stays_unhealthy_across_a_reload(side: RouterHarness, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.fail("web-r1-1", "L7STS 503")
     before = await until(lambda: state_if(side, healthy=False))
     await side.reload()
-    assert await seat(side) == before
+    assert await observed_state(side) == before
 
 
-async def test_observe_all_returns_what_observe_returns_for_each_service(side: Side, web: RoutedService) -> None:
+async def test_observe_all_returns_what_observe_returns_for_each_service(side: RouterHarness, web: RoutedService) -> None:
     await side.router.publish(service("shop", 1))
     for id in ("web-r1-1", "web-r1-2", "shop-r1-1"):
         await side.router.admit(await side.member(id))
@@ -292,26 +296,28 @@ async def test_observe_all_returns_what_observe_returns_for_each_service(side: S
     assert await side.router.observe_all() == {name: await side.router.observe(name) for name in ("web", "shop")}
 
 
-async def state_if(side: Side, *, healthy: bool) -> EndpointState | None:
-    found = await seat(side)
+async def state_if(side: RouterHarness, *, healthy: bool) -> EndpointState | None:
+    found = await observed_state(side)
     return found if found is not None and found.healthy is healthy else None
 
 
-async def test_route_of_another_service_is_refused(side: Side, web: RoutedService) -> None:
+async def test_route_of_another_service_is_refused(side: RouterHarness, web: RoutedService) -> None:
     with pytest.raises(RoutingError, match="web"):
         await side.router.publish(service("other", 1, routes=web.routes))
     await side.router.publish(service("other", 1))
 
 
-async def test_unpublished_service_frees_its_route_and_may_be_published_again(side: Side, web: RoutedService) -> None:
+async def test_unpublished_service_frees_its_route_and_may_be_published_again(
+    side: RouterHarness, web: RoutedService
+) -> None:
     await side.router.unpublish("web")
     await side.router.publish(service("other", 1, routes=web.routes))
     await side.router.publish(replace(web, routes=()))
     await side.router.admit(await side.member("web-r1-1"))
-    assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
+    assert await observed_state(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_restore_admits_missing_endpoints_and_drains_unlisted_ones(side: Side, web: RoutedService) -> None:
+async def test_restore_admits_missing_endpoints_and_drains_unlisted_ones(side: RouterHarness, web: RoutedService) -> None:
     retained, gone, missing = [await side.member(f"web-r1-{n}") for n in (1, 2, 3)]
     await side.router.admit(retained)
     await side.router.admit(gone)
@@ -324,16 +330,16 @@ async def test_restore_admits_missing_endpoints_and_drains_unlisted_ones(side: S
     }
 
 
-async def test_restore_does_not_admit_a_dead_start(side: Side, web: RoutedService) -> None:
+async def test_restore_does_not_admit_a_dead_start(side: RouterHarness, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.mark_dead("web", "web-r1-1", member.start_id)
     await side.router.restore([web], [member])
-    assert await seat(side) is None
+    assert await observed_state(side) is None
 
 
-async def settled(side: Side) -> bool:
+async def settled(side: RouterHarness) -> bool:
     async def look() -> bool:
-        found = await seat(side)
+        found = await observed_state(side)
         return found is None or found.drained
 
     return await until(look)

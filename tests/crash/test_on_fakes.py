@@ -31,7 +31,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data / DATABASE
 
 
-def live(empty: Path, story: Callable[[CrashingSimulation], Awaitable[Any]]) -> Any:
+def run_simulation(empty: Path, scenario: Callable[[CrashingSimulation], Awaitable[Any]]) -> Any:
     """Run a story in a simulation of its own and return its result."""
     shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shelf) as data:
@@ -42,7 +42,7 @@ def live(empty: Path, story: Callable[[CrashingSimulation], Awaitable[Any]]) -> 
             simulation = CrashingSimulation(path)
             await simulation.begin()
             try:
-                return await story(simulation)
+                return await scenario(simulation)
             finally:
                 await simulation.end()
 
@@ -81,13 +81,13 @@ def at(place: int) -> Death:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(empty: Path) -> dict[str, tuple[list[str], float | None]]:
+def runs_without_crash(empty: Path) -> dict[str, tuple[list[str], float | None]]:
     """For each scenario: the crash points reached and the time of the roll-back, without a crash."""
-    return {name: live(empty, partial(carry_out, kind=kind)) for name, kind in KINDS.items()}
+    return {name: run_simulation(empty, partial(carry_out, kind=kind)) for name, kind in KINDS.items()}
 
 
-def test_every_crash_point_is_reached_by_some_scenario(undisturbed: dict[str, Any]) -> None:
-    been = {point for places, _ in undisturbed.values() for point in places}
+def test_every_crash_point_is_reached_by_some_scenario(runs_without_crash: dict[str, Any]) -> None:
+    been = {point for places, _ in runs_without_crash.values() for point in places}
     assert been == set(POINTS) - set(START)
 
 
@@ -108,9 +108,9 @@ def test_crash_at_one_point_after_another_converges(empty: Path, name: str) -> N
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", KINDS)
 def test_crash_at_every_point_converges(
-    empty: Path, undisturbed: dict[str, tuple[list[str], float | None]], name: str
+    empty: Path, runs_without_crash: dict[str, tuple[list[str], float | None]], name: str
 ) -> None:
-    been, turned = undisturbed[name]
+    been, turned = runs_without_crash[name]
     for place, point in enumerate(been):
         _die(empty, name, turned, f"{place}: {point}", at(place))
 
@@ -118,16 +118,16 @@ def test_crash_at_every_point_converges(
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("again", START)
 def test_crash_during_recovery_converges(
-    empty: Path, undisturbed: dict[str, tuple[list[str], float | None]], name: str, again: str
+    empty: Path, runs_without_crash: dict[str, tuple[list[str], float | None]], name: str, again: str
 ) -> None:
-    been, turned = undisturbed[name]
+    been, turned = runs_without_crash[name]
     middle = len(been) // 2
     _die(empty, name, turned, f"{been[middle]}, then {again}", at(middle), lambda been: been[-1] == again)
 
 
 def _die(empty: Path, name: str, turned: float | None, where: str, *deaths: Death) -> None:
     try:
-        _, late = live(empty, lambda simulation: carry_out(simulation, KINDS[name], *deaths))
+        _, late = run_simulation(empty, lambda simulation: carry_out(simulation, KINDS[name], *deaths))
         if "deadline" in name and late is not None and turned is not None:
             assert turned - 1 <= late <= turned + len(deaths) * AWAY + 1, "the deadline did not hold"
     except (AssertionError, TimeoutError) as error:

@@ -30,14 +30,14 @@ def own_sluice(images: Images, tmp_path: Path) -> Iterator[SluiceProcess]:
 
 
 @pytest.fixture
-async def fixture(shared_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
+async def service_fixture(shared_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with shared_sluice.client() as http:
-        fixture = ServiceFixture(shared_sluice, http, images)
-        yield fixture
-        await http.delete(f"/services/{fixture.service}", params={"wait": 30})
+        service_fixture = ServiceFixture(shared_sluice, http, images)
+        yield service_fixture
+        await http.delete(f"/services/{service_fixture.service}", params={"wait": 30})
 
 
 @pytest.fixture
-async def own(own_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
+async def isolated_service(own_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with own_sluice.client() as http:
         yield ServiceFixture(own_sluice, http, images)

@@ -152,38 +152,40 @@ GET /ui/services/%00
 """
 
 
-class Untouched:
+class StateUnchangedCheck:
     """State that a refused request must not change: containers, the gateway's files, the history.
 
     Hidden files of the gateway exist only while others are being replaced.
     """
 
-    def __init__(self, fixture: ServiceFixture) -> None:
-        self._stage = fixture
-        self._files = fixture.sluice.data / "gateway"
+    def __init__(self, service_fixture: ServiceFixture) -> None:
+        self._stage = service_fixture
+        self._files = service_fixture.sluice.data / "gateway"
 
     async def look(self) -> tuple[Any, ...]:
-        fixture = self._stage
-        listed = await fixture.docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={fixture.sluice.name}")
+        service_fixture = self._stage
+        listed = await service_fixture.docker(
+            "ps", "--all", "--quiet", "--filter", f"label=sluice.name={service_fixture.sluice.name}"
+        )
         names = sorted(path.name for path in self._files.iterdir() if not path.name.startswith("."))
         files = {name: (self._files / name).read_bytes() for name in names if (self._files / name).is_file()}
-        newest = (await fixture.get("/deployments", limit=1))["items"]
-        services = (await fixture.get("/services", limit=200))["items"]
+        newest = (await service_fixture.get("/deployments", limit=1))["items"]
+        services = (await service_fixture.get("/services", limit=200))["items"]
         service_names = sorted(each["name"] for each in services)
         return sorted(listed.split()), files, newest[0]["id"] if newest else 0, service_names
 
 
-async def test_bad_field_values_are_refused_with_the_name_of_the_field(fixture: ServiceFixture) -> None:
-    await fixture.deploy(fixture.spec(replicas=1))
-    untouched = Untouched(fixture)
+async def test_bad_field_values_are_refused_with_the_name_of_the_field(service_fixture: ServiceFixture) -> None:
+    await service_fixture.deploy(service_fixture.spec(replicas=1))
+    untouched = StateUnchangedCheck(service_fixture)
     before = await untouched.look()
     wrong = []
-    cases = [("service", {"service": name, "image": fixture.images.one}) for name in NAMES]
+    cases = [("service", {"service": name, "image": service_fixture.images.one}) for name in NAMES]
     for field, values in FIELDS.items():
-        whole = {"service": f"{fixture.service}x", "image": fixture.images.one}
+        whole = {"service": f"{service_fixture.service}x", "image": service_fixture.images.one}
         cases += [(field, {**whole, field: value}) for value in values]
     for field, body in cases:
-        answer = await _post(fixture, json.dumps(body).encode())
+        answer = await _post(service_fixture, json.dumps(body).encode())
         if problem := _why_not(answer, 422, field):
             wrong.append(f"{field}={str(body.get(field))[:60]!r}: {problem}")
     assert not wrong, "\n".join(wrong)
@@ -191,10 +193,10 @@ async def test_bad_field_values_are_refused_with_the_name_of_the_field(fixture: 
 
 
 @pytest.mark.parametrize("what", BODIES)
-async def test_malformed_bodies_are_refused(fixture: ServiceFixture, what: str) -> None:
-    untouched = Untouched(fixture)
+async def test_malformed_bodies_are_refused(service_fixture: ServiceFixture, what: str) -> None:
+    untouched = StateUnchangedCheck(service_fixture)
     before = await untouched.look()
-    answer = await _post(fixture, BODIES[what])
+    answer = await _post(service_fixture, BODIES[what])
     assert 400 <= answer.status_code < 500, answer.text[:500]
     if what != "30 MB":  # A 30 MB body is refused before the application sees the request.
         assert answer.headers["content-type"].startswith("application/problem+json")
@@ -202,31 +204,33 @@ async def test_malformed_bodies_are_refused(fixture: ServiceFixture, what: str) 
     assert await untouched.look() == before
 
 
-async def test_invalid_paths_and_parameters_are_refused(fixture: ServiceFixture) -> None:
+async def test_invalid_paths_and_parameters_are_refused(service_fixture: ServiceFixture) -> None:
     wrong = []
     for method, _, path in (line.partition(" ") for line in PATHS.strip().splitlines()):
         body = b'{"replicas": 1}' if path.endswith("scale") else b"{}"
-        answer = await fixture.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        answer = await service_fixture.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
         if not 400 <= answer.status_code < 500:
             wrong.append(f"{method} {path[:60]}: {answer.status_code} {answer.text[:200]}")
     assert not wrong, "\n".join(wrong)
 
 
-async def test_invalid_headers_are_refused(fixture: ServiceFixture) -> None:
-    body = {"service": f"{fixture.service}x", "image": fixture.images.one}
+async def test_invalid_headers_are_refused(service_fixture: ServiceFixture) -> None:
+    body = {"service": f"{service_fixture.service}x", "image": service_fixture.images.one}
     heads = [{"Authorization": "Bearer sl_wrong"}, {"Authorization": "Basic x"}, {"Authorization": "Bearer " + "x" * 5000}]
     for head in heads:
-        answer = await fixture.http.post("/deployments", json=body, headers=head)
+        answer = await service_fixture.http.post("/deployments", json=body, headers=head)
         assert answer.status_code in (401, 431), answer.text
     for head in ({"Idempotency-Key": "x" * 256}, {"X-Registry-Auth": "no base64!"}):
-        answer = await fixture.http.post("/deployments", content=json.dumps(body), headers=head)
+        answer = await service_fixture.http.post("/deployments", content=json.dumps(body), headers=head)
         assert 400 <= answer.status_code < 500, f"{head}: {answer.status_code} {answer.text}"
-    assert fixture.service + "x" not in [each["name"] for each in (await fixture.get("/services", limit=200))["items"]]
+    assert service_fixture.service + "x" not in [
+        each["name"] for each in (await service_fixture.get("/services", limit=200))["items"]
+    ]
 
 
-async def test_valid_fields_that_make_an_invalid_spec_are_refused(fixture: ServiceFixture) -> None:
-    await fixture.deploy(fixture.spec(replicas=1, profiles={"small": {"min_ready_seconds": 5}}))
-    untouched = Untouched(fixture)
+async def test_valid_fields_that_make_an_invalid_spec_are_refused(service_fixture: ServiceFixture) -> None:
+    await service_fixture.deploy(service_fixture.spec(replicas=1, profiles={"small": {"min_ready_seconds": 5}}))
+    untouched = StateUnchangedCheck(service_fixture)
     before = await untouched.look()
     bad: list[Json] = [
         {"max_surge": 0, "max_unavailable": 0},
@@ -237,14 +241,14 @@ async def test_valid_fields_that_make_an_invalid_spec_are_refused(fixture: Servi
         {"healthcheck": {"tcp": True}},
     ]
     for fields in bad:
-        answer = await fixture.http.post("/deployments", json={"service": fixture.service, **fields})
+        answer = await service_fixture.http.post("/deployments", json={"service": service_fixture.service, **fields})
         assert answer.status_code == 422, f"{fields}: {answer.text}"
         assert answer.json()["errors"]
     assert await untouched.look() == before
 
 
-async def _post(fixture: ServiceFixture, body: bytes) -> Any:
-    return await fixture.http.post("/deployments", content=body, headers={"Content-Type": "application/json"})
+async def _post(service_fixture: ServiceFixture, body: bytes) -> Any:
+    return await service_fixture.http.post("/deployments", content=body, headers={"Content-Type": "application/json"})
 
 
 def _why_not(answer: Any, status: int, field: str) -> str | None:

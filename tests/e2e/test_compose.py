@@ -30,53 +30,53 @@ services:
 """
 
 
-async def test_compose_project_is_deployed_and_its_store_stays_with_compose(fixture: ServiceFixture) -> None:
-    project = web = fixture.service
+async def test_compose_project_is_deployed_and_its_store_stays_with_compose(service_fixture: ServiceFixture) -> None:
+    project = web = service_fixture.service
     api, network = f"{web}-api", f"{project}_default"
     labels = [f"--label=com.docker.compose.{key}={value}" for key, value in (("project", project), ("service", "store"))]
-    await fixture.docker("network", "create", network)
-    store = await fixture.docker(
-        "run", "--detach", "--rm", f"--network={network}", "--network-alias=store", *labels, fixture.images.one
+    await service_fixture.docker("network", "create", network)
+    store = await service_fixture.docker(
+        "run", "--detach", "--rm", f"--network={network}", "--network-alias=store", *labels, service_fixture.images.one
     )
     try:
-        text = FILE.format(web=web, api=api, image=fixture.images.one)
-        answer = await fixture.http.post("/apply", params={"project": project, "wait": 60}, content=text)
-        assert answer.status_code == 200, f"{answer.text}\n{fixture.sluice.last_words(15)}"
+        text = FILE.format(web=web, api=api, image=service_fixture.images.one)
+        answer = await service_fixture.http.post("/apply", params={"project": project, "wait": 60}, content=text)
+        assert answer.status_code == 200, f"{answer.text}\n{service_fixture.sluice.last_words(15)}"
         first, second = answer.json()["deployments"]
-        begun = {id: await fixture.get(f"/deployments/{id}") for id in (first, second)}
+        begun = {id: await service_fixture.get(f"/deployments/{id}") for id in (first, second)}
         assert (begun[first]["service"], begun[second]["service"]) == (api, web)
         assert begun[first]["finished_at"] <= begun[second]["started_at"]
-        caller, _ = await fixture.containers()
+        caller, _ = await service_fixture.containers()
         for url in (f"http://{api}:8000/", "http://store:8000/"):
             code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=10).status)"
-            assert await fixture.docker("exec", caller["Id"], "python", "-c", code) == "200"
+            assert await service_fixture.docker("exec", caller["Id"], "python", "-c", code) == "200"
         taken = text.replace("    x-sluice: {manage: false}\n", "")
-        refused = await fixture.http.post("/apply", params={"project": project}, content=taken)
+        refused = await service_fixture.http.post("/apply", params={"project": project}, content=taken)
         assert refused.status_code == 422
         assert [error["field"] for error in refused.json()["errors"]] == ["services.store"]
         for service in (web, api):
-            await fixture.http.delete(f"/services/{service}", params={"wait": 30})
+            await service_fixture.http.delete(f"/services/{service}", params={"wait": 30})
     finally:
-        await fixture.docker("rm", "--force", "--volumes", store)
-        await fixture.docker("network", "rm", network)
+        await service_fixture.docker("rm", "--force", "--volumes", store)
+        await service_fixture.docker("network", "rm", network)
 
 
-async def test_merged_compose_files_start_the_container_that_both_describe(fixture: ServiceFixture) -> None:
+async def test_merged_compose_files_start_the_container_that_both_describe(service_fixture: ServiceFixture) -> None:
     base = f"""\
 services:
-  {fixture.service}:
-    image: {fixture.images.one}
+  {service_fixture.service}:
+    image: {service_fixture.images.one}
     ports: ["8080:8000"]
     environment: {{DATABASE_URL: "postgres://db/shop", LOG_LEVEL: info, PRICE: "5 $$"}}
     x-sluice: {{healthcheck: {{path: /healthz}}}}
 """
-    prod = f"services:\n  {fixture.service}:\n    environment: [LOG_LEVEL=warning]\n"
+    prod = f"services:\n  {service_fixture.service}:\n    environment: [LOG_LEVEL=warning]\n"
     text = serialize(merge([parse_layer(base, {}, "compose.yaml"), parse_layer(prod, {}, "compose.prod.yaml")]))
-    answer = await fixture.http.post("/apply", params={"project": fixture.service, "wait": 60}, content=text)
-    assert answer.status_code == 200, f"{answer.text}\n{fixture.sluice.last_words(15)}"
-    [container] = await fixture.containers()
+    answer = await service_fixture.http.post("/apply", params={"project": service_fixture.service, "wait": 60}, content=text)
+    assert answer.status_code == 200, f"{answer.text}\n{service_fixture.sluice.last_words(15)}"
+    [container] = await service_fixture.containers()
     environment = set(container["Config"]["Env"])
     assert {"DATABASE_URL=postgres://db/shop", "LOG_LEVEL=warning", "PRICE=5 $"} <= environment
-    service = await fixture.get(f"/services/{fixture.service}")
+    service = await service_fixture.get(f"/services/{service_fixture.service}")
     assert (service["spec"]["port"], service["spec"]["healthcheck"]["path"]) == (8000, "/healthz")
-    await fixture.http.delete(f"/services/{fixture.service}", params={"wait": 30})
+    await service_fixture.http.delete(f"/services/{service_fixture.service}", params={"wait": 30})

@@ -27,84 +27,92 @@ def _count(deployment: Json, *statuses: str) -> int:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_deployment_continues_after_sluice_is_killed_and_restarted(own: ServiceFixture, moment: str) -> None:
-    await own.deploy(own.spec(replicas=3))
-    async with own.load(slow=0.2, slow_seconds=1.5):
-        deployment = await own.begin(image=own.images.two)
-        await own.reaches(deployment, MOMENTS[moment])
-        await asyncio.to_thread(own.sluice.kill)
-        await asyncio.to_thread(own.sluice.start)
-        done = await own.end_of(deployment)
+async def test_deployment_continues_after_sluice_is_killed_and_restarted(
+    isolated_service: ServiceFixture, moment: str
+) -> None:
+    await isolated_service.deploy(isolated_service.spec(replicas=3))
+    async with isolated_service.load(slow=0.2, slow_seconds=1.5):
+        deployment = await isolated_service.begin(image=isolated_service.images.two)
+        await isolated_service.reaches(deployment, MOMENTS[moment])
+        await asyncio.to_thread(isolated_service.sluice.kill)
+        await asyncio.to_thread(isolated_service.sluice.start)
+        done = await isolated_service.end_of(deployment)
     assert done["finished_at"] is not None
-    rows = (await own.get("/deployments", service=own.service))["items"]
+    rows = (await isolated_service.get("/deployments", service=isolated_service.service))["items"]
     assert [row["id"] for row in rows] == [2, 1]
-    await _nothing_stray(own, revision=2, replicas=3)
-    ends = Counter(event["type"] for event in await own.events(deployment))
+    await _nothing_stray(isolated_service, revision=2, replicas=3)
+    ends = Counter(event["type"] for event in await isolated_service.events(deployment))
     assert ends["succeeded"] == 1
 
 
-async def test_deployment_continues_after_sluice_is_stopped_and_restarted(own: ServiceFixture) -> None:
-    await own.deploy(own.spec(replicas=3))
-    async with own.load():
-        body = {"service": own.service, "image": own.images.two, "environment": {"HELLO_SLOW_START": "1"}}
-        held = asyncio.create_task(own.http.post("/deployments", params={"wait": 60}, json=body))
-        async with own.http.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as stream:
+async def test_deployment_continues_after_sluice_is_stopped_and_restarted(isolated_service: ServiceFixture) -> None:
+    await isolated_service.deploy(isolated_service.spec(replicas=3))
+    async with isolated_service.load():
+        body = {
+            "service": isolated_service.service,
+            "image": isolated_service.images.two,
+            "environment": {"HELLO_SLOW_START": "1"},
+        }
+        held = asyncio.create_task(isolated_service.http.post("/deployments", params={"wait": 60}, json=body))
+        async with isolated_service.http.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as stream:
             reported = asyncio.create_task(_read(stream.aiter_lines()))
-            await own.until(lambda: _second(own))
+            await isolated_service.until(lambda: _second(isolated_service))
             began = time.monotonic()
-            assert await asyncio.to_thread(own.sluice.stop, 10) == 0
+            assert await asyncio.to_thread(isolated_service.sluice.stop, 10) == 0
             assert time.monotonic() - began < 8
             assert await asyncio.wait_for(reported, 5)
         answer = await held
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        await asyncio.to_thread(own.sluice.start)
-        await own.end_of({"id": 2})
-    await _nothing_stray(own, revision=2, replicas=3)
+        await asyncio.to_thread(isolated_service.sluice.start)
+        await isolated_service.end_of({"id": 2})
+    await _nothing_stray(isolated_service, revision=2, replicas=3)
 
 
-async def test_instance_that_dies_while_sluice_is_down_is_replaced_after_the_restart(own: ServiceFixture) -> None:
-    await own.deploy(own.spec(replicas=3))
-    async with own.load(posts=0, slow=0):
-        await asyncio.to_thread(own.sluice.kill)
-        victim, *_ = await own.containers()
-        await own.docker("kill", victim["Id"])
-        await own.docker("rm", "--force", victim["Id"])
-        await asyncio.to_thread(own.sluice.start)
+async def test_instance_that_dies_while_sluice_is_down_is_replaced_after_the_restart(
+    isolated_service: ServiceFixture,
+) -> None:
+    await isolated_service.deploy(isolated_service.spec(replicas=3))
+    async with isolated_service.load(posts=0, slow=0):
+        await asyncio.to_thread(isolated_service.sluice.kill)
+        victim, *_ = await isolated_service.containers()
+        await isolated_service.docker("kill", victim["Id"])
+        await isolated_service.docker("rm", "--force", victim["Id"])
+        await asyncio.to_thread(isolated_service.sluice.start)
 
         async def whole() -> bool:
-            return bool((await own.of_service())["serving"] == 3 and len(await own.starts()) == 3)
+            return bool((await isolated_service.of_service())["serving"] == 3 and len(await isolated_service.starts()) == 3)
 
-        await own.until(whole)
-    await _nothing_stray(own, revision=1, replicas=3)
+        await isolated_service.until(whole)
+    await _nothing_stray(isolated_service, revision=1, replicas=3)
 
 
-async def test_interrupted_rollback_is_completed_after_the_restart(own: ServiceFixture) -> None:
-    await own.deploy(own.spec())
-    before = await own.starts()
-    async with own.load():
-        deployment = await own.begin(image=own.images.two, **NEVER_HEALTHY)
-        await own.reaches(deployment, lambda now: now["status"] in ("rolling_back", "rolled_back"))
-        await asyncio.to_thread(own.sluice.kill)
-        await asyncio.to_thread(own.sluice.start)
-        failed = await own.end_of(deployment, expect="rolled_back")
+async def test_interrupted_rollback_is_completed_after_the_restart(isolated_service: ServiceFixture) -> None:
+    await isolated_service.deploy(isolated_service.spec())
+    before = await isolated_service.starts()
+    async with isolated_service.load():
+        deployment = await isolated_service.begin(image=isolated_service.images.two, **NEVER_HEALTHY)
+        await isolated_service.reaches(deployment, lambda now: now["status"] in ("rolling_back", "rolled_back"))
+        await asyncio.to_thread(isolated_service.sluice.kill)
+        await asyncio.to_thread(isolated_service.sluice.start)
+        failed = await isolated_service.end_of(deployment, expect="rolled_back")
     assert failed["reason"] == "unhealthy_instance"
-    assert await own.starts() == before
-    await _nothing_stray(own, revision=1, replicas=2)
+    assert await isolated_service.starts() == before
+    await _nothing_stray(isolated_service, revision=1, replicas=2)
 
 
-async def test_second_process_on_the_same_data_directory_is_refused(own: ServiceFixture) -> None:
+async def test_second_process_on_the_same_data_directory_is_refused(isolated_service: ServiceFixture) -> None:
     process = await asyncio.create_subprocess_exec(
-        *own.sluice.command, env={**own.sluice.environment, "SLUICE_PORT": str(free_port())},
+        *isolated_service.sluice.command, env={**isolated_service.sluice.environment, "SLUICE_PORT": str(free_port())},
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     _, said = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1
     assert "another" in said.decode().lower() or "already" in said.decode().lower()
-    assert (await own.get("/readyz"))["status"]
+    assert (await isolated_service.get("/readyz"))["status"]
 
 
-async def _second(own: ServiceFixture) -> bool:
-    rows = (await own.get("/deployments", service=own.service))["items"]
+async def _second(isolated_service: ServiceFixture) -> bool:
+    rows = (await isolated_service.get("/deployments", service=isolated_service.service))["items"]
     return len(rows) == 2 and rows[0]["status"] == "progressing"
 
 
@@ -116,11 +124,14 @@ async def _read(lines: object) -> int:
     return count
 
 
-async def _nothing_stray(own: ServiceFixture, *, revision: int, replicas: int) -> None:
-    service = await own.of_service()
+async def _nothing_stray(isolated_service: ServiceFixture, *, revision: int, replicas: int) -> None:
+    service = await isolated_service.of_service()
     assert (service["revision"], service["serving"]) == (revision, replicas)
-    containers = await own.containers()
+    containers = await isolated_service.containers()
     assert {each["Config"]["Labels"]["sluice.revision"] for each in containers} == {str(revision)}
     assert len(containers) == replicas
-    known = {each["container_id"] for each in (await own.get("/instances", service=own.service))["items"]}
+    known = {
+        each["container_id"]
+        for each in (await isolated_service.get("/instances", service=isolated_service.service))["items"]
+    }
     assert {each["Id"] for each in containers} <= known

@@ -11,10 +11,10 @@ from tests.support.service_fixture import Json, ServiceFixture
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(fixture: ServiceFixture) -> None:
-    await fixture.deploy(fixture.spec())
-    ours, *_ = await fixture.containers()
-    name, service = fixture.sluice.name, fixture.service
+async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(service_fixture: ServiceFixture) -> None:
+    await service_fixture.deploy(service_fixture.spec())
+    ours, *_ = await service_fixture.containers()
+    name, service = service_fixture.sluice.name, service_fixture.service
     copied = [word for key, value in ours["Config"]["Labels"].items() for word in ("--label", f"{key}={value}")]
     strangers = {
         "a name like an instance's": ["--name", f"{name}-{service}-r1-99"],
@@ -28,17 +28,27 @@ async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(f
     ids = {}
     try:
         for what, words in strangers.items():
-            run = ["run", "--detach", "--network", "none", *words, "--entrypoint", "sleep", fixture.images.one, "600"]
-            ids[what] = await fixture.docker(*run)
-        before = await _states(fixture, list(ids.values()))
-        await fixture.update(image=fixture.images.two)
-        await fixture.change("scale", {"replicas": 3})
-        await fixture.change("rollback")
-        await fixture.change("scale", {"replicas": 0})
-        await fixture.remove()
-        assert await _states(fixture, list(ids.values())) == before
+            run = [
+                "run",
+                "--detach",
+                "--network",
+                "none",
+                *words,
+                "--entrypoint",
+                "sleep",
+                service_fixture.images.one,
+                "600",
+            ]
+            ids[what] = await service_fixture.docker(*run)
+        before = await _states(service_fixture, list(ids.values()))
+        await service_fixture.update(image=service_fixture.images.two)
+        await service_fixture.change("scale", {"replicas": 3})
+        await service_fixture.change("rollback")
+        await service_fixture.change("scale", {"replicas": 0})
+        await service_fixture.remove()
+        assert await _states(service_fixture, list(ids.values())) == before
     finally:
-        await fixture.docker("rm", "--force", *ids.values())
+        await service_fixture.docker("rm", "--force", *ids.values())
 
 
 async def test_network_that_was_pruned_while_nothing_ran_is_created_again(own: ServiceFixture) -> None:
@@ -55,26 +65,26 @@ async def test_network_that_was_pruned_while_nothing_ran_is_created_again(own: S
     assert (await own.http.get("/readyz")).json()["network"] == {"ok": True}
 
 
-async def test_foreign_container_with_the_next_instances_name_is_reported_and_kept(fixture: ServiceFixture) -> None:
-    await fixture.deploy(fixture.spec())
-    name = f"{fixture.sluice.name}-{fixture.service}-r2-1"
-    stranger = await fixture.docker(
-        "run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep", fixture.images.one, "600"
+async def test_foreign_container_with_the_next_instances_name_is_reported_and_kept(service_fixture: ServiceFixture) -> None:
+    await service_fixture.deploy(service_fixture.spec())
+    name = f"{service_fixture.sluice.name}-{service_fixture.service}-r2-1"
+    stranger = await service_fixture.docker(
+        "run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep", service_fixture.images.one, "600"
     )
     try:
-        before = await _states(fixture, [stranger])
-        async with fixture.load():
-            failed = await fixture.update(image=fixture.images.two, expect="rolled_back")
+        before = await _states(service_fixture, [stranger])
+        async with service_fixture.load():
+            failed = await service_fixture.update(image=service_fixture.images.two, expect="rolled_back")
         assert name in failed["message"]
-        assert await _states(fixture, [stranger]) == before
-        await fixture.update(image=fixture.images.two)
-        assert await _states(fixture, [stranger]) == before
+        assert await _states(service_fixture, [stranger]) == before
+        await service_fixture.update(image=service_fixture.images.two)
+        assert await _states(service_fixture, [stranger]) == before
     finally:
-        await fixture.docker("rm", "--force", stranger)
+        await service_fixture.docker("rm", "--force", stranger)
 
 
-async def _states(fixture: ServiceFixture, ids: list[str]) -> dict[str, Json]:
-    found = json.loads(await fixture.docker("inspect", *ids))
+async def _states(service_fixture: ServiceFixture, ids: list[str]) -> dict[str, Json]:
+    found = json.loads(await service_fixture.docker("inspect", *ids))
     return {
         each["Id"]: {**each["State"], "name": each["Name"], "restart": each["HostConfig"]["RestartPolicy"]} for each in found
     }

@@ -36,17 +36,17 @@ def opened(images: Images, tmp_path: Path) -> Iterator[SluiceProcess]:
 
 
 @pytest.fixture
-async def own(opened: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
+async def isolated_service(opened: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with opened.client() as http:
         yield ServiceFixture(opened, http, images)
 
 
-class Places:
+class ClientLocations:
     """The clients: a command that runs Python at each place, and the registry's URL from there."""
 
-    def __init__(self, fixture: ServiceFixture, bridge: str) -> None:
-        self.fixture = fixture
-        port = fixture.sluice.settings["SLUICE_EUREKA_PORT"]
+    def __init__(self, service_fixture: ServiceFixture, bridge: str) -> None:
+        self.fixture = service_fixture
+        port = service_fixture.sluice.settings["SLUICE_EUREKA_PORT"]
         self.bridge, self.loopback = f"http://{bridge}:{port}/eureka/", f"http://127.0.0.1:{port}/eureka/"
         self.commands: dict[str, list[str]] = {}
 
@@ -63,22 +63,26 @@ def registration(app: str, id: str) -> Json:
     return said(id, app.upper(), vipAddress=app)
 
 
-async def test_registry_accepts_changes_of_a_service_only_from_its_own_instances(own: ServiceFixture) -> None:
-    web, thief = own.service, f"{own.service}-thief"
+async def test_registry_accepts_changes_of_a_service_only_from_its_own_instances(isolated_service: ServiceFixture) -> None:
+    web, thief = isolated_service.service, f"{isolated_service.service}-thief"
     for service in (web, thief):
-        await own.deploy(own.spec(service=service, replicas=1))
+        await isolated_service.deploy(isolated_service.spec(service=service, replicas=1))
     config = "{{(index .IPAM.Config 0).Gateway}}"
-    places = Places(own, await own.docker("network", "inspect", own.sluice.name, "--format", config))
-    other = f"{own.sluice.name}-other"
-    await own.docker("network", "create", other)
+    places = ClientLocations(
+        isolated_service,
+        await isolated_service.docker("network", "inspect", isolated_service.sluice.name, "--format", config),
+    )
+    other = f"{isolated_service.sluice.name}-other"
+    await isolated_service.docker("network", "create", other)
     try:
-        for where, network in (("neighbour", own.sluice.name), ("other", other)):
-            name = f"{own.sluice.name}-{where}"
-            await own.docker("run", "--detach", "--rm", "--name", name, "--network", network, "--entrypoint", "sleep",
-                             own.images.one, "600")  # fmt: skip
+        for where, network in (("neighbour", isolated_service.sluice.name), ("other", other)):
+            name = f"{isolated_service.sluice.name}-{where}"
+            await isolated_service.docker("run", "--detach", "--rm", "--name", name, "--network", network,
+                             "--entrypoint", "sleep",
+                             isolated_service.images.one, "600")  # fmt: skip
             places.commands[where] = ["exec", name]
         for service in (web, thief):
-            [container] = await own.containers(service)
+            [container] = await isolated_service.containers(service)
             places.commands[service] = ["exec", container["Id"]]
 
         assert await places.from_container(web, "POST", f"apps/{web}", registration(web, "a")) == 204
@@ -105,5 +109,5 @@ async def test_registry_accepts_changes_of_a_service_only_from_its_own_instances
         assert await places.from_container(web, "DELETE", f"apps/{web}/a") == 200
     finally:
         for where in ("neighbour", "other"):
-            await own.docker("rm", "--force", f"{own.sluice.name}-{where}")
-        await own.docker("network", "rm", other)
+            await isolated_service.docker("rm", "--force", f"{isolated_service.sluice.name}-{where}")
+        await isolated_service.docker("network", "rm", other)

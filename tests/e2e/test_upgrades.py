@@ -23,9 +23,9 @@ from tests.support.sluice_process import SluiceProcess
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def upgrade(fixture: ServiceFixture, **body: bool) -> Json:
-    answer = await fixture.http.post("/gateway/upgrade", json=body)
-    assert answer.status_code == 200, f"{answer.text}\n{fixture.sluice.last_words(20)}"
+async def upgrade(service_fixture: ServiceFixture, **body: bool) -> Json:
+    answer = await service_fixture.http.post("/gateway/upgrade", json=body)
+    assert answer.status_code == 200, f"{answer.text}\n{service_fixture.sluice.last_words(20)}"
     return dict(answer.json())
 
 
@@ -35,13 +35,13 @@ async def restart(sluice: SluiceProcess) -> None:
     await asyncio.to_thread(sluice.start)
 
 
-async def gateways(fixture: ServiceFixture) -> dict[str, str]:
+async def gateways(service_fixture: ServiceFixture) -> dict[str, str]:
     """Return restart policy and state of each of the gateway's containers, by name."""
-    reported = await fixture.docker(
+    reported = await service_fixture.docker(
         "ps",
         "--all",
         "--filter",
-        f"label=sluice.name={fixture.sluice.name}",
+        f"label=sluice.name={service_fixture.sluice.name}",
         "--filter",
         "label=sluice.role=gateway",
         "--quiet",
@@ -49,56 +49,67 @@ async def gateways(fixture: ServiceFixture) -> dict[str, str]:
     found = []
     for id in reported.split():
         with suppress(EngineFault):  # The container was removed in between.
-            found += json.loads(await fixture.docker("inspect", id))
+            found += json.loads(await service_fixture.docker("inspect", id))
     return {
         each["Name"].removeprefix("/"): f"{each['HostConfig']['RestartPolicy']['Name']} {each['State']['Status']}"
         for each in found
     }
 
 
-async def alone(fixture: ServiceFixture) -> bool:
-    return await gateways(fixture) == {f"{fixture.sluice.name}-gateway": "always running"}
+async def alone(service_fixture: ServiceFixture) -> bool:
+    return await gateways(service_fixture) == {f"{service_fixture.sluice.name}-gateway": "always running"}
 
 
-async def test_gateway_upgrade_during_a_deployment_keeps_long_requests_and_websockets(own: ServiceFixture) -> None:
-    talker = ServiceFixture(own.sluice, own.http, own.images)
-    await own.deploy(own.spec(replicas=3))
+async def test_gateway_upgrade_during_a_deployment_keeps_long_requests_and_websockets(
+    isolated_service: ServiceFixture,
+) -> None:
+    talker = ServiceFixture(isolated_service.sluice, isolated_service.http, isolated_service.images)
+    await isolated_service.deploy(isolated_service.spec(replicas=3))
     await talker.deploy(talker.spec(replicas=1))
-    url = f"{own.sluice.gateway.replace('http', 'ws', 1)}/{talker.service}/ws"
-    async with connect(url, open_timeout=5) as socket, talker.by_hand(slow_seconds=12) as long, own.load(rate=100) as load:
+    url = f"{isolated_service.sluice.gateway.replace('http', 'ws', 1)}/{talker.service}/ws"
+    async with (
+        connect(url, open_timeout=5) as socket,
+        talker.by_hand(slow_seconds=12) as long,
+        isolated_service.load(rate=100) as load,
+    ):
         asked = asyncio.create_task(long.ask("SLOW"))
         await asyncio.sleep(0.5)
         load.mark("upgraded")
-        deployment = await own.begin(image=own.images.two)
-        made = await upgrade(own, force=True)
-        await own.end_of(deployment)
-        again = await own.change("restart")
+        deployment = await isolated_service.begin(image=isolated_service.images.two)
+        made = await upgrade(isolated_service, force=True)
+        await isolated_service.end_of(deployment)
+        again = await isolated_service.change("restart")
         assert again["status"] == "succeeded"
         for _ in range(3):
             await socket.send("still there?")
             assert await socket.recv() == "still there?"
-        elder = f"{own.sluice.name}-gateway-{made['previous_id'][:12]}"
-        assert await gateways(own) == {f"{own.sluice.name}-gateway": "always running", elder: "no running"}
+        elder = f"{isolated_service.sluice.name}-gateway-{made['previous_id'][:12]}"
+        assert await gateways(isolated_service) == {
+            f"{isolated_service.sluice.name}-gateway": "always running",
+            elder: "no running",
+        }
         entry = await asked
         assert not entry.lost and entry.added < 2
-        state = await own.get("/gateway")
+        state = await isolated_service.get("/gateway")
         assert [worker["upgraded"] for worker in state["old_workers"]] == [True], "the websocket keeps it"
         await socket.send("and now?")
         assert await socket.recv() == "and now?"
         load.mark("left")
-    await own.until(lambda: alone(own))
+    await isolated_service.until(lambda: alone(isolated_service))
     print(json.dumps([made["seconds"], *(phase.as_dict() for phase in load.request_log.summaries())]))
 
 
 @pytest.mark.full
-async def test_instance_is_not_stopped_while_the_old_gateway_has_its_request_in_flight(own: ServiceFixture) -> None:
-    await own.deploy(own.spec(replicas=1))
-    async with own.by_hand(slow_seconds=6) as long:
+async def test_instance_is_not_stopped_while_the_old_gateway_has_its_request_in_flight(
+    isolated_service: ServiceFixture,
+) -> None:
+    await isolated_service.deploy(isolated_service.spec(replicas=1))
+    async with isolated_service.by_hand(slow_seconds=6) as long:
         asked = asyncio.create_task(long.ask("SLOW"))
-        await own.until(lambda: _in_flight(own))
-        await upgrade(own, force=True)
+        await isolated_service.until(lambda: _in_flight(isolated_service))
+        await upgrade(isolated_service, force=True)
         began = time.monotonic()
-        await own.update(image=own.images.two)
+        await isolated_service.update(image=isolated_service.images.two)
         assert asked.done(), "the deployment ended before the request"
         assert time.monotonic() - began > 3
         entry = await asked
@@ -106,13 +117,13 @@ async def test_instance_is_not_stopped_while_the_old_gateway_has_its_request_in_
 
 
 @pytest.mark.full
-async def test_repeated_gateway_upgrades_lose_no_request(own: ServiceFixture) -> None:
-    await own.deploy(own.spec())
-    async with own.load(rate=100, slow_seconds=2) as load:
+async def test_repeated_gateway_upgrades_lose_no_request(isolated_service: ServiceFixture) -> None:
+    await isolated_service.deploy(isolated_service.spec())
+    async with isolated_service.load(rate=100, slow_seconds=2) as load:
         for _ in range(5):
-            await upgrade(own, force=True)
+            await upgrade(isolated_service, force=True)
     assert len(load.request_log.entries) > 50
-    await own.until(lambda: alone(own))
+    await isolated_service.until(lambda: alone(isolated_service))
 
 
 def _changing(number: int) -> Callable[[list[str]], bool]:
@@ -141,27 +152,29 @@ over all requests so far, and whether the next start undoes or ends the upgrade.
 
 @pytest.mark.slow
 @pytest.mark.full
-async def test_gateway_upgrade_is_undone_or_completed_after_sluice_is_killed(own: ServiceFixture, tmp_path: Path) -> None:
+async def test_gateway_upgrade_is_undone_or_completed_after_sluice_is_killed(
+    isolated_service: ServiceFixture, tmp_path: Path
+) -> None:
     """Kill Sluice at each kind of request to the engine.
 
     The next start undoes the upgrade, or completes it once the new gateway has taken over.
     """
-    await own.deploy(own.spec())
-    async with EngineProxy(tmp_path / "engine.sock") as door, own.load(rate=60, slow_seconds=0.5) as load:
-        own.sluice.settings["SLUICE_DOCKER_HOST"] = door.base_url
-        await restart(own.sluice)
+    await isolated_service.deploy(isolated_service.spec())
+    async with EngineProxy(tmp_path / "engine.sock") as door, isolated_service.load(rate=60, slow_seconds=0.5) as load:
+        isolated_service.sluice.settings["SLUICE_DOCKER_HOST"] = door.base_url
+        await restart(isolated_service.sluice)
         for what, moment, outcome in MOMENTS:
-            before = await _present(own)
-            door.before = _killer(own.sluice, moment)
-            await _upgrade_or_not(own)
-            await asyncio.to_thread(own.sluice.wait_for_death)
+            before = await _present(isolated_service)
+            door.before = _killer(isolated_service.sluice, moment)
+            await _upgrade_or_not(isolated_service)
+            await asyncio.to_thread(isolated_service.sluice.wait_for_death)
             door.before = None
-            await asyncio.to_thread(own.sluice.start)
-            await own.until(lambda: alone(own))
-            assert ("undone" if await _present(own) == before else "ended") == outcome, what
+            await asyncio.to_thread(isolated_service.sluice.start)
+            await isolated_service.until(lambda: alone(isolated_service))
+            assert ("undone" if await _present(isolated_service) == before else "ended") == outcome, what
             load.mark(what)
-        await own.update(image=own.images.two)
-    sockets = [path.name for path in (own.sluice.data / "gateway").glob("*-*.sock")]
+        await isolated_service.update(image=isolated_service.images.two)
+    sockets = [path.name for path in (isolated_service.sluice.data / "gateway").glob("*-*.sock")]
     assert sockets == []
 
 
@@ -178,9 +191,9 @@ def _killer(sluice: SluiceProcess, moment: Callable[[list[str]], bool]) -> Calla
     return look
 
 
-async def _present(fixture: ServiceFixture) -> str:
+async def _present(service_fixture: ServiceFixture) -> str:
     """Return the id of the gateway's container."""
-    return (await fixture.docker("inspect", "--format", "{{.Id}}", f"{fixture.sluice.name}-gateway")).strip()
+    return (await service_fixture.docker("inspect", "--format", "{{.Id}}", f"{service_fixture.sluice.name}-gateway")).strip()
 
 
 @pytest.fixture
@@ -206,15 +219,20 @@ async def test_new_image_of_the_same_tag_is_reported_and_used_only_by_an_upgrade
     sluice, tag = tagged
     client = docker.APIClient(version="auto")
     async with sluice.client() as http:
-        fixture = ServiceFixture(sluice, http, images)
-        await fixture.deploy(fixture.spec())
-        assert await upgrade(fixture) == {"status": "unchanged", "container_id": None, "previous_id": None, "seconds": 0.0}
+        service_fixture = ServiceFixture(sluice, http, images)
+        await service_fixture.deploy(service_fixture.spec())
+        assert await upgrade(service_fixture) == {
+            "status": "unchanged",
+            "container_id": None,
+            "previous_id": None,
+            "seconds": 0.0,
+        }
         build(client, f"FROM {images.gateway}\nLABEL n=2\n", tag)
-        async with fixture.load(rate=60, slow_seconds=0.5):
+        async with service_fixture.load(rate=60, slow_seconds=0.5):
             await restart(sluice)
             reported = (await http.get("/readyz")).json()["gateway"]["outdated"]
             assert "is a different image now" in reported
-            assert (await upgrade(fixture))["status"] == "upgraded"
+            assert (await upgrade(service_fixture))["status"] == "upgraded"
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
             await restart(sluice)
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
@@ -228,16 +246,16 @@ async def test_gateway_upgrade_to_an_image_that_does_not_start_changes_nothing(
     sluice, tag = tagged
     client = docker.APIClient(version="auto")
     async with sluice.client() as http:
-        fixture = ServiceFixture(sluice, http, images)
-        await fixture.deploy(fixture.spec())
+        service_fixture = ServiceFixture(sluice, http, images)
+        await service_fixture.deploy(service_fixture.spec())
         build(client, f'FROM {images.gateway}\nENTRYPOINT ["sh", "-c", "echo this cannot work; exit 3"]\n', tag)
-        async with fixture.load(rate=60, slow_seconds=0.5) as load:
+        async with service_fixture.load(rate=60, slow_seconds=0.5) as load:
             answer = await http.post("/gateway/upgrade", json={})
             assert answer.status_code == 502
             assert answer.json()["code"] == "gateway_upgrade_failed"
             assert "this cannot work" in answer.json()["detail"]
-            assert await alone(fixture)
-            await fixture.update(image=images.two)
+            assert await alone(service_fixture)
+            await service_fixture.update(image=images.two)
         unharmed(load)
     client.close()
 
@@ -247,38 +265,38 @@ async def test_higher_maxconn_takes_effect_with_the_gateway_upgrade(images: Imag
     """From 5,000 to 8,000: some engines give a container no more files than 8,000 connections need."""
     with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, SLUICE_MAXCONN="5000") as sluice:
         async with sluice.client() as http:
-            fixture = ServiceFixture(sluice, http, images)
-            await fixture.deploy(fixture.spec())
-            async with fixture.load(rate=60, slow_seconds=0.5):
+            service_fixture = ServiceFixture(sluice, http, images)
+            await service_fixture.deploy(service_fixture.spec())
+            async with service_fixture.load(rate=60, slow_seconds=0.5):
                 sluice.settings["SLUICE_MAXCONN"] = "8000"
                 await restart(sluice)
                 gateway = (await http.get("/readyz")).json()["gateway"]
                 assert "14000 files" in gateway["outdated"] and gateway["maxconn"] == 5000
-                await fixture.update(image=images.two)
-                await upgrade(fixture)
+                await service_fixture.update(image=images.two)
+                await upgrade(service_fixture)
                 gateway = (await http.get("/readyz")).json()["gateway"]
                 assert gateway["outdated"] is None and gateway["maxconn"] == 8000
 
 
 @pytest.mark.full
-async def test_gateway_upgrade_refused_by_the_engine_changes_nothing(own: ServiceFixture) -> None:
-    await own.deploy(own.spec())
-    own.sluice.settings["SLUICE_MAXCONN"] = "1000000"
-    async with own.load(rate=60, slow_seconds=0.5):
-        await restart(own.sluice)
-        answer = await own.http.post("/gateway/upgrade", json={})
+async def test_gateway_upgrade_refused_by_the_engine_changes_nothing(isolated_service: ServiceFixture) -> None:
+    await isolated_service.deploy(isolated_service.spec())
+    isolated_service.sluice.settings["SLUICE_MAXCONN"] = "1000000"
+    async with isolated_service.load(rate=60, slow_seconds=0.5):
+        await restart(isolated_service.sluice)
+        answer = await isolated_service.http.post("/gateway/upgrade", json={})
         assert answer.status_code == 502 and answer.json()["code"] == "engine_error", answer.text
-        assert await alone(own)
-        await own.update(image=own.images.two)
+        assert await alone(isolated_service)
+        await isolated_service.update(image=isolated_service.images.two)
 
 
-async def _in_flight(fixture: ServiceFixture) -> bool:
-    items = (await fixture.get("/instances", service=fixture.service))["items"]
+async def _in_flight(service_fixture: ServiceFixture) -> bool:
+    items = (await service_fixture.get("/instances", service=service_fixture.service))["items"]
     return any(instance["in_flight"] for instance in items)
 
 
-async def _upgrade_or_not(fixture: ServiceFixture) -> None:
+async def _upgrade_or_not(service_fixture: ServiceFixture) -> None:
     try:
-        await fixture.http.post("/gateway/upgrade", json={"force": True})
+        await service_fixture.http.post("/gateway/upgrade", json={"force": True})
     except httpx.TransportError:
         return

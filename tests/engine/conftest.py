@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from services.engine.docker.engine import DockerEngine
-from tests.support.docker_fixture import IMAGE, DockerFixture, docker_fixture
+from tests.support.docker_fixture import IMAGE, DockerFixture, open_docker_fixture
 
 
 @pytest.fixture
-def fixture() -> Iterator[DockerFixture]:
-    with docker_fixture() as place:
+def docker_fixture() -> Iterator[DockerFixture]:
+    with open_docker_fixture() as place:
         yield place
 
 
 @pytest.fixture
-def engine(fixture: DockerFixture) -> Iterator[DockerEngine]:
-    engine = DockerEngine(fixture.name, fixture.name, IMAGE)
+def engine(docker_fixture: DockerFixture) -> Iterator[DockerEngine]:
+    engine = DockerEngine(docker_fixture.name, docker_fixture.name, IMAGE)
     yield engine
     engine.close()

@@ -40,7 +40,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class House:
+class ExternalServerHarness:
     """Sluice's router and the external Eureka server (`server`)."""
 
     def __init__(self, data: Path) -> None:
@@ -106,137 +106,137 @@ def member(n: int) -> Endpoint:
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> House:
-    return House(tmp_path)
+def harness(tmp_path: Path) -> ExternalServerHarness:
+    return ExternalServerHarness(tmp_path)
 
 
-async def test_withdrawn_instance_is_out_of_service_and_drained_after_the_staleness(fixture: House) -> None:
-    await fixture.open(1, 2)
+async def test_withdrawn_instance_is_out_of_service_and_drained_after_the_staleness(harness: ExternalServerHarness) -> None:
+    await harness.open(1, 2)
     for n in (1, 2):
-        await fixture.register(n)
-    await fixture.router.withdraw("web", "web-r1-1")
-    assert fixture.there() == {"web-r1-1": LeaseStatus.OUT_OF_SERVICE, "web-r1-2": LeaseStatus.UP}
-    endpoint_state = (await fixture.router.observe("web"))["web-r1-1"]
-    assert (endpoint_state.drained, endpoint_state.drain_not_before) == (False, fixture.clock.now() + 40)
+        await harness.register(n)
+    await harness.router.withdraw("web", "web-r1-1")
+    assert harness.there() == {"web-r1-1": LeaseStatus.OUT_OF_SERVICE, "web-r1-2": LeaseStatus.UP}
+    endpoint_state = (await harness.router.observe("web"))["web-r1-1"]
+    assert (endpoint_state.drained, endpoint_state.drain_not_before) == (False, harness.clock.now() + 40)
     assert endpoint_state.drain_blocker == (
         "waiting for the Eureka server at theirs: its consumers may be 40 s behind "
         "(shorten it with eureka.consumer_staleness)"
     )
-    fixture.clock.jump(40)
-    assert (await fixture.router.observe("web"))["web-r1-1"].drained
+    harness.clock.jump(40)
+    assert (await harness.router.observe("web"))["web-r1-1"].drained
 
 
-async def test_stale_application_list_of_the_server_is_not_trusted(fixture: House) -> None:
-    await fixture.open(1, 2)
+async def test_stale_application_list_of_the_server_is_not_trusted(harness: ExternalServerHarness) -> None:
+    await harness.open(1, 2)
     for n in (1, 2):
-        await fixture.register(n)
-    listed = await fixture.listed()
-    fixture.list_is(listed)
-    await fixture.router.withdraw("web", "web-r1-1")
-    assert fixture.there()["web-r1-1"] is LeaseStatus.OUT_OF_SERVICE
-    await fixture.register(3)
-    await fixture.router.admit(member(3))
-    assert "web-r1-3" in await fixture.router.observe("web"), "it is UP, whatever the list says"
-    fixture.router = fixture.start()
-    fixture.list_is(listed)
-    await fixture.open(2, 3)
-    assert (await fixture.router.observe("web"))["web-r1-1"].state == "draining"
+        await harness.register(n)
+    listed = await harness.listed()
+    harness.list_is(listed)
+    await harness.router.withdraw("web", "web-r1-1")
+    assert harness.there()["web-r1-1"] is LeaseStatus.OUT_OF_SERVICE
+    await harness.register(3)
+    await harness.router.admit(member(3))
+    assert "web-r1-3" in await harness.router.observe("web"), "it is UP, whatever the list says"
+    harness.router = harness.start()
+    harness.list_is(listed)
+    await harness.open(2, 3)
+    assert (await harness.router.observe("web"))["web-r1-1"].state == "draining"
 
 
-async def test_404_of_another_kind_of_server_raises_a_routing_error(fixture: House) -> None:
-    await fixture.open(1)
-    fixture.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
+async def test_404_of_another_kind_of_server_raises_a_routing_error(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    harness.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
     with pytest.raises(RoutingError, match="answers 404 to GET apps/"):
-        await fixture.router.withdraw("web", "web-r1-1")
+        await harness.router.withdraw("web", "web-r1-1")
 
 
-async def test_admit_restores_the_status_at_the_server_at_once(fixture: House) -> None:
-    await fixture.open(1)
-    await fixture.register(1)
-    await fixture.router.withdraw("web", "web-r1-1")
-    await fixture.router.admit(member(1))
-    assert fixture.there() == {"web-r1-1": LeaseStatus.UP}
-    assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
+async def test_admit_restores_the_status_at_the_server_at_once(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    await harness.register(1)
+    await harness.router.withdraw("web", "web-r1-1")
+    await harness.router.admit(member(1))
+    assert harness.there() == {"web-r1-1": LeaseStatus.UP}
+    assert (await harness.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
-async def test_lease_of_a_removed_instance_is_deleted_again_if_it_reappears(fixture: House) -> None:
-    await fixture.open(1)
-    await fixture.register(1)
-    await fixture.router.remove("web", "web-r1-1")
-    assert fixture.there() == {}
-    await fixture.register(1)  # A stock server's replication to itself can bring a lease back.
-    fixture.clock.jump(CHECK_INTERVAL)
-    await fixture.theirs.sweep()
-    assert fixture.there() == {}
-    fixture.clock.jump(TOMBSTONE_SECONDS + 1)
-    await fixture.theirs.sweep()
-    await fixture.register(1)
-    await fixture.theirs.sweep()
-    assert fixture.there() == {"web-r1-1": LeaseStatus.UP}, "another owner registered it"
+async def test_lease_of_a_removed_instance_is_deleted_again_if_it_reappears(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    await harness.register(1)
+    await harness.router.remove("web", "web-r1-1")
+    assert harness.there() == {}
+    await harness.register(1)  # A stock server's replication to itself can bring a lease back.
+    harness.clock.jump(CHECK_INTERVAL)
+    await harness.theirs.sweep()
+    assert harness.there() == {}
+    harness.clock.jump(TOMBSTONE_SECONDS + 1)
+    await harness.theirs.sweep()
+    await harness.register(1)
+    await harness.theirs.sweep()
+    assert harness.there() == {"web-r1-1": LeaseStatus.UP}, "another owner registered it"
 
 
-async def test_new_instance_is_observed_once_it_is_up_at_the_server(fixture: House) -> None:
-    await fixture.open(1)
-    await fixture.register(1)
-    await fixture.router.admit(member(2))
-    assert "web-r1-2" not in await fixture.router.observe("web")
-    await fixture.register(2)
-    assert "web-r1-2" in await fixture.router.observe("web")
+async def test_new_instance_is_observed_once_it_is_up_at_the_server(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    await harness.register(1)
+    await harness.router.admit(member(2))
+    assert "web-r1-2" not in await harness.router.observe("web")
+    await harness.register(2)
+    assert "web-r1-2" in await harness.router.observe("web")
 
 
-async def test_server_is_asked_for_single_leases_and_rarely_for_lists(fixture: House) -> None:
-    await fixture.open(1)
-    await fixture.register(1)
-    await fixture.router.remove("web", "web-r1-1")
-    asked = fixture.listen()
+async def test_server_is_asked_for_single_leases_and_rarely_for_lists(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    await harness.register(1)
+    await harness.router.remove("web", "web-r1-1")
+    asked = harness.listen()
     for _ in range(11):
-        await fixture.theirs.sweep()
-        fixture.clock.jump(1)
+        await harness.theirs.sweep()
+        harness.clock.jump(1)
     assert asked == ["/eureka/instances/web-r1-1"] * 2, "what has gone: every five seconds"
-    await fixture.register(2)
-    await fixture.router.admit(member(3))
+    await harness.register(2)
+    await harness.router.admit(member(3))
     asked.clear()
     for _ in range(11):
-        assert "web-r1-3" not in await fixture.router.observe("web")
-        fixture.clock.jump(1)
+        assert "web-r1-3" not in await harness.router.observe("web")
+        harness.clock.jump(1)
     assert asked.count("/eureka/instances/web-r1-3") == 11, "a new instance: on each request for it"
     lists = [path for path in asked if "instances" not in path]
     assert lists == ["/eureka/apps/", "/eureka/apps/WEB", "/eureka/apps/WEB"], "its like: by their application, when known"
 
 
-async def test_instance_of_an_application_that_never_registers_is_observed(fixture: House) -> None:
-    await fixture.open()
-    await fixture.router.admit(member(1))
-    assert "web-r1-1" in await fixture.router.observe("web")
+async def test_instance_of_an_application_that_never_registers_is_observed(harness: ExternalServerHarness) -> None:
+    await harness.open()
+    await harness.router.admit(member(1))
+    assert "web-r1-1" in await harness.router.observe("web")
 
 
-async def test_restart_during_a_drain_waits_the_whole_staleness_again(fixture: House) -> None:
-    await fixture.open(1, 2)
+async def test_restart_during_a_drain_waits_the_whole_staleness_again(harness: ExternalServerHarness) -> None:
+    await harness.open(1, 2)
     for n in (1, 2):
-        await fixture.register(n)
-    await fixture.router.withdraw("web", "web-r1-1")
-    fixture.clock.jump(30)
-    fixture.router = fixture.start()
-    await fixture.open(2)
-    assert (await fixture.router.observe("web"))["web-r1-1"].drain_not_before == fixture.clock.now() + 40
+        await harness.register(n)
+    await harness.router.withdraw("web", "web-r1-1")
+    harness.clock.jump(30)
+    harness.router = harness.start()
+    await harness.open(2)
+    assert (await harness.router.observe("web"))["web-r1-1"].drain_not_before == harness.clock.now() + 40
 
 
-async def test_withdrawal_fails_while_the_server_does_not_answer(fixture: House) -> None:
-    await fixture.open(1)
-    await fixture.register(1)
+async def test_withdrawal_fails_while_the_server_does_not_answer(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    await harness.register(1)
 
     def dead(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    fixture.theirs.client = client(httpx.MockTransport(dead))
+    harness.theirs.client = client(httpx.MockTransport(dead))
     with pytest.raises(RoutingError, match="the Eureka server at theirs does not answer: refused"):
-        await fixture.router.withdraw("web", "web-r1-1")
-    assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
+        await harness.router.withdraw("web", "web-r1-1")
+    assert (await harness.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
-async def test_hostile_answers_are_refused_before_they_are_decoded_or_parsed(fixture: House) -> None:
-    await fixture.open(1)
-    await fixture.register(1)
+async def test_hostile_answers_are_refused_before_they_are_decoded_or_parsed(harness: ExternalServerHarness) -> None:
+    await harness.open(1)
+    await harness.register(1)
     zipped = gzip.compress(gzip.compress(bytes(50 * 1024 * 1024)))
     words = json.dumps({"instance": {"app": "WEB", "status": "UP" * 1000}}).encode()
     for answer, why in (
@@ -247,7 +247,7 @@ async def test_hostile_answers_are_refused_before_they_are_decoded_or_parsed(fix
         (b"\r\n" + words, "does not answer as a Eureka server"),
     ):
         async with server(lambda answer=answer: [b"HTTP/1.1 200 x\r\n" + answer]) as url:  # type: ignore[misc]
-            theirs = ExternalEureka(fixture.clock, outbound=OutboundPolicy((AllowedServer.parse("127.0.0.1"),)))
+            theirs = ExternalEureka(harness.clock, outbound=OutboundPolicy((AllowedServer.parse("127.0.0.1"),)))
             service = replace(WEB, eureka=Eureka(url=f"{url}/eureka/", consumer_staleness=40))
             with pytest.raises(RoutingError, match=why):
                 await theirs.take_out_of_service(service, "web-r1-1")

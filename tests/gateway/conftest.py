@@ -17,6 +17,6 @@ def image() -> str:
 
 
 @pytest.fixture
-async def fixture(image: str) -> AsyncIterator[GatewayFixture]:
+async def gateway_fixture(image: str) -> AsyncIterator[GatewayFixture]:
     async with real_gateway() as place:
         yield place

@@ -20,7 +20,7 @@ UPGRADE = f"Connection: Upgrade\r\n{WEBSOCKET}"
 
 
 @pytest.fixture(scope="module")
-async def shared_yard(image: str) -> AsyncIterator[GatewayFixture]:
+async def shared_gateway(image: str) -> AsyncIterator[GatewayFixture]:
     """Run a gateway with one service and one instance for all tests of the module."""
     async with real_gateway() as place:
         await place.serve(service("web", linked=True), 1)
@@ -70,7 +70,9 @@ def set_cookies(answer: bytes) -> list[bytes]:
         ([SESSION, "a=1", f"b=2; {SESSION}", f"{HOST_SESSION}; c=3"], "a=1, b=2, c=3"),
     ],
 )
-async def test_session_cookie_reaches_no_instance(shared_yard: GatewayFixture, sent: list[str], passed: str | None) -> None:
+async def test_session_cookie_reaches_no_instance(
+    shared_gateway: GatewayFixture, sent: list[str], passed: str | None
+) -> None:
     got = seen(await exchange("".join(f"cOOkie: {value}\r\n" for value in sent)))
     assert SECRET not in json.dumps(got)
     assert got.get("cookie") == passed
@@ -79,12 +81,12 @@ async def test_session_cookie_reaches_no_instance(shared_yard: GatewayFixture, s
 @pytest.mark.parametrize(
     "sent", ["a=1", ' a=1;b="x;y" ;;c', "a=sluice_session_x", "my_sluice_session_x=1; b=2", "sluice_sessions=1", "é=\xff; a"]
 )
-async def test_other_cookies_pass_unchanged(shared_yard: GatewayFixture, sent: str) -> None:
+async def test_other_cookies_pass_unchanged(shared_gateway: GatewayFixture, sent: str) -> None:
     assert seen(await exchange(f"Cookie: {sent}\r\n"))["cookie"] == sent.strip()
 
 
-async def test_instances_cannot_set_a_session_cookie(shared_yard: GatewayFixture) -> None:
-    [instance] = shared_yard.instances
+async def test_instances_cannot_set_a_session_cookie(shared_gateway: GatewayFixture) -> None:
+    [instance] = shared_gateway.instances
     retained = [b"a=sluice_session_x; Path=/", b"b=2; HttpOnly", b"my_sluice_session_x=1"]
     refused = [b"sluice_session_sluice=evil; Path=/", b"__Host-sluice_session_sluice=evil; Secure; Path=/"]
     refused += [b"=sluice_session_sluice=evil", b'"sluice_session_sluice"=evil', b"\xa0sluice_session_sluice=evil"]
@@ -102,9 +104,9 @@ async def test_instances_cannot_set_a_session_cookie(shared_yard: GatewayFixture
 
 @pytest.mark.parametrize("door", [{"port": INTERNAL, "at": BRIDGE}, {"port": PORT, "at": BRIDGE, "host": f"web:{PORT}"}])
 async def test_session_cookie_is_removed_on_internal_ports_and_links(
-    shared_yard: GatewayFixture, door: dict[str, Any]
+    shared_gateway: GatewayFixture, door: dict[str, Any]
 ) -> None:
-    [instance] = shared_yard.instances
+    [instance] = shared_gateway.instances
     instance.more_headers = [b"Set-Cookie: sluice_session_sluice=evil\r\n"]
     try:
         answer = await exchange(f"Cookie: a=1; {SESSION}\r\nConnection: X-Forwarded-For\r\n", path="/x", **door)
@@ -115,8 +117,8 @@ async def test_session_cookie_is_removed_on_internal_ports_and_links(
     assert "connection" not in seen(answer)
 
 
-async def test_session_cookie_is_removed_from_websockets_and_http2(shared_yard: GatewayFixture) -> None:
-    [instance] = shared_yard.instances
+async def test_session_cookie_is_removed_from_websockets_and_http2(shared_gateway: GatewayFixture) -> None:
+    [instance] = shared_gateway.instances
     assert b" 101 " in await exchange(f"Cookie: a=1; {SESSION}\r\n{UPGRADE}", path="/web/ws")
     assert instance.asked[-1].headers["cookie"] == "a=1"
     async with Http2("127.0.0.1", PUBLIC) as client:
@@ -137,14 +139,16 @@ async def test_session_cookie_is_removed_from_websockets_and_http2(shared_yard: 
         " ,x-forwarded-FOR ,",
     ],
 )
-async def test_connection_header_cannot_make_an_instance_drop_other_headers(shared_yard: GatewayFixture, named: str) -> None:
+async def test_connection_header_cannot_make_an_instance_drop_other_headers(
+    shared_gateway: GatewayFixture, named: str
+) -> None:
     got = seen(await exchange(f"Connection: {named}\r\nAuthorization: Bearer x\r\nCookie: a=1\r\n"))
     assert got.get("connection", "").lower() in ("", "close", "keep-alive")
     assert (got["x-forwarded-for"], got["authorization"], got["cookie"]) == ("127.0.0.1", "Bearer x", "a=1")
 
 
-async def test_upgrade_passes_without_other_names_in_connection(shared_yard: GatewayFixture) -> None:
-    [instance] = shared_yard.instances
+async def test_upgrade_passes_without_other_names_in_connection(shared_gateway: GatewayFixture) -> None:
+    [instance] = shared_gateway.instances
     named = "Connection: keep-alive, X-Forwarded-For, upGrade\r\nConnection: Cookie\r\n"
     assert b" 101 " in await exchange(named + WEBSOCKET, path="/web/ws")
     got = instance.asked[-1].headers
@@ -152,7 +156,7 @@ async def test_upgrade_passes_without_other_names_in_connection(shared_yard: Gat
 
 
 @pytest.mark.parametrize("asked", ["h2c", "H2C", "h2", "h2, h2c", "h2c\r\nUpgrade: h2c"])
-async def test_upgrade_to_http2_is_not_forwarded_to_instances(shared_yard: GatewayFixture, asked: str) -> None:
+async def test_upgrade_to_http2_is_not_forwarded_to_instances(shared_gateway: GatewayFixture, asked: str) -> None:
     """The gateway does not inspect an upgraded connection: HTTP/2 inside could carry any header."""
     lines = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {asked}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
     got = seen(await exchange(lines))

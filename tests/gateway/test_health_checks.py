@@ -82,12 +82,12 @@ async def lines_of(log: asyncio.StreamReader) -> list[str]:
     ids=["default", "default, large page", "path", "own User-Agent", "tcp"],
 )
 async def test_checks_leave_no_error_in_an_application_log(
-    fixture: GatewayFixture, healthcheck: Healthcheck, body: int, agent: str
+    gateway_fixture: GatewayFixture, healthcheck: Healthcheck, body: int, agent: str
 ) -> None:
     endpoint = Endpoint("web-r1-1", "web", f"{NET}.9", PORT, "c1@t1", healthcheck)
     async with application(endpoint.address, body) as log:
-        await fixture.gateway.publish(service(healthcheck=healthcheck))
-        await fixture.gateway.admit(endpoint)
+        await gateway_fixture.gateway.publish(service(healthcheck=healthcheck))
+        await gateway_fixture.gateway.admit(endpoint)
         assert await lines_of(log) == [f"user agents: {agent}"] * CHECKS
 
 

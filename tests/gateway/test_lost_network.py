@@ -48,14 +48,14 @@ async def instances(tmp_path: Path) -> AsyncIterator[list[Endpoint]]:
 
 
 async def test_disconnected_instance_loses_no_get_and_runs_no_post_twice(
-    fixture: GatewayFixture, instances: list[Endpoint], tmp_path: Path
+    gateway_fixture: GatewayFixture, instances: list[Endpoint], tmp_path: Path
 ) -> None:
     async def executions() -> Counter[str]:
         return Counter((tmp_path / "orders").read_text().split())
 
-    await fixture.gateway.publish(service(upstream_keepalive=False))
+    await gateway_fixture.gateway.publish(service(upstream_keepalive=False))
     for endpoint in instances:
-        await fixture.gateway.admit(endpoint)
+        await gateway_fixture.gateway.admit(endpoint)
     url = f"http://127.0.0.1:{PUBLIC}/web"
     async with LoadGenerator(url, MIX, executions=executions) as load:
         await load.until(lambda log: len(log.versions()) > 0 and len(log.entries) > 150)

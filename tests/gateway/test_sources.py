@@ -50,16 +50,16 @@ async def status(port: int, host: str, *, network: str = "bridge") -> str:
     return said.decode()[9:12]
 
 
-async def published(fixture: GatewayFixture, port: int) -> None:
+async def published(gateway_fixture: GatewayFixture, port: int) -> None:
     """Publish a linked service without a route and admit an instance."""
-    await fixture.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
-    await fixture.gateway.admit((await fixture.instance("api-r1-1")).endpoint())
+    await gateway_fixture.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
+    await gateway_fixture.gateway.admit((await gateway_fixture.instance("api-r1-1")).endpoint())
 
 
 @pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "")])
 async def test_internal_ports_and_links_answer_only_instances_and_the_host(image: str, subnet: str, instance: str) -> None:
-    async with real_gateway(bridge=BRIDGE, subnet=subnet) as fixture:
-        await published(fixture, LINK)
+    async with real_gateway(bridge=BRIDGE, subnet=subnet) as gateway_fixture:
+        await published(gateway_fixture, LINK)
         for port in (INNER, LINK):
             assert await status(port, f"api:{LINK}") == instance
             assert await status(port, f"api:{LINK}", network="host") == "200"
@@ -67,26 +67,26 @@ async def test_internal_ports_and_links_answer_only_instances_and_the_host(image
 
 @pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "404")])
 async def test_link_on_the_public_port_answers_only_instances_and_the_host(image: str, subnet: str, instance: str) -> None:
-    async with real_gateway(bridge=BRIDGE, subnet=subnet) as fixture:
-        await published(fixture, PUBLIC)
+    async with real_gateway(bridge=BRIDGE, subnet=subnet) as gateway_fixture:
+        await published(gateway_fixture, PUBLIC)
         assert await status(PUBLIC, f"api:{PUBLIC}") == instance
         assert await status(PUBLIC, f"api:{PUBLIC}", network="host") == "200"
-        assert (await fixture.ask("/x", Host=f"api:{PUBLIC}")).status == 404, "at another address it is no link"
+        assert (await gateway_fixture.ask("/x", Host=f"api:{PUBLIC}")).status == 404, "at another address it is no link"
 
 
 async def test_files_of_a_version_without_a_subnet_are_adopted_and_rewritten(image: str) -> None:
-    async with real_gateway(bridge=BRIDGE, subnet=SUBNET) as fixture:
-        await published(fixture, LINK)
+    async with real_gateway(bridge=BRIDGE, subnet=SUBNET) as gateway_fixture:
+        await published(gateway_fixture, LINK)
         assert await status(INNER, "x") == "200"
-        older = fixture.directory / "haproxy.cfg"
+        older = gateway_fixture.directory / "haproxy.cfg"
         older.write_text(older.read_text().replace(f'"subnet": "{SUBNET}", ', "").replace("tcp-request", "#"))
         assert "subnet" not in older.read_text()
-        found = ConfigFiles(fixture.directory).read()
+        found = ConfigFiles(gateway_fixture.directory).read()
         assert found is not None
         [wanted] = found[1]
-        next_gateway = HaproxyRouter(fixture.directory)
+        next_gateway = HaproxyRouter(gateway_fixture.directory)
         try:
-            await next_gateway.configure(replace(fixture.settings, subnet=ELSEWHERE))
+            await next_gateway.configure(replace(gateway_fixture.settings, subnet=ELSEWHERE))
             await next_gateway.restore([wanted.service], list(wanted.endpoints.values()))
             assert await status(INNER, "x") == ""
         finally:

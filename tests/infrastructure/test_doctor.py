@@ -61,7 +61,7 @@ class Gateway:
         return self.different
 
 
-class Practice:
+class DoctorHarness:
     """A doctor and all that it examines, healthy at first."""
 
     def __init__(self, store: Store) -> None:
@@ -104,112 +104,114 @@ class Practice:
 
 
 @pytest.fixture
-async def practice(tmp_path: Path) -> AsyncIterator[Practice]:
+async def harness(tmp_path: Path) -> AsyncIterator[DoctorHarness]:
     store = open_store(tmp_path)
-    yield Practice(store)
+    yield DoctorHarness(store)
     store.close()
 
 
-async def test_doctor_has_no_advice_for_a_healthy_installation(practice: Practice) -> None:
-    assert await practice.unwell() == {}
+async def test_doctor_has_no_advice_for_a_healthy_installation(harness: DoctorHarness) -> None:
+    assert await harness.unwell() == {}
     assert {"engine", "network", "firewall", "gateway", "gateway's file", "old workers", "store", "disk", "clock"} <= set(
-        await practice.findings()
+        await harness.findings()
     )
 
 
-async def test_doctor_reports_the_field_of_a_spec_that_is_not_allowed_any_more(practice: Practice) -> None:
-    practice.refused = {"web": 'logging.driver: "syslog" is not allowed'}
-    (found,) = (await practice.unwell()).values()
+async def test_doctor_reports_the_field_of_a_spec_that_is_not_allowed_any_more(harness: DoctorHarness) -> None:
+    harness.refused = {"web": 'logging.driver: "syslog" is not allowed'}
+    (found,) = (await harness.unwell()).values()
     assert (found.part, found.status) == ("specs", "warning")
     assert 'web: logging.driver: "syslog"' in found.detail and "docs/upgrades.md" in found.advice
 
 
-async def test_doctor_reports_a_blocking_firewall_with_the_commands_that_open_it(practice: Practice) -> None:
-    practice.engine.unreachable = "no answer within 3 s"
-    (found,) = (await practice.unwell()).values()
+async def test_doctor_reports_a_blocking_firewall_with_the_commands_that_open_it(harness: DoctorHarness) -> None:
+    harness.engine.unreachable = "no answer within 3 s"
+    (found,) = (await harness.unwell()).values()
     assert (found.part, found.status) == ("firewall", "wrong")
     assert "ufw allow from 127.0.0.0/8 to 127.0.0.1" in found.advice
     assert "iptables -I INPUT -s 127.0.0.0/8 -d 127.0.0.1 -j ACCEPT" in found.advice
 
 
-async def test_doctor_reports_an_internal_port_that_answers_another_network(practice: Practice) -> None:
-    practice.engine.open_outside = True
-    (found,) = (await practice.unwell()).values()
+async def test_doctor_reports_an_internal_port_that_answers_another_network(harness: DoctorHarness) -> None:
+    harness.engine.open_outside = True
+    (found,) = (await harness.unwell()).values()
     assert (found.part, found.status) == ("bridge's ports", "wrong")
     assert "127.0.0.1:20001 answers" in found.detail and "iptables -t nat -S" in found.advice
-    practice.engine.unreachable = "no answer within 3 s"
-    assert set(await practice.unwell()) == {"firewall", "bridge's ports"}
-    practice.gateway.bridge_port = None
-    assert "no service has a port yet" in (await practice.findings())["bridge's ports"].detail
+    harness.engine.unreachable = "no answer within 3 s"
+    assert set(await harness.unwell()) == {"firewall", "bridge's ports"}
+    harness.gateway.bridge_port = None
+    assert "no service has a port yet" in (await harness.findings())["bridge's ports"].detail
 
 
-async def test_unreachable_engine_hides_no_other_finding(practice: Practice) -> None:
-    practice.engine.fails = EngineError("The engine does not answer: no such file", transient=True)
-    found = await practice.findings()
+async def test_unreachable_engine_hides_no_other_finding(harness: DoctorHarness) -> None:
+    harness.engine.fails = EngineError("The engine does not answer: no such file", transient=True)
+    found = await harness.findings()
     assert found["engine"].status == found["network"].status == "wrong"
     assert found["store"].status == found["disk"].status == "ok"
 
 
-async def test_doctor_reports_an_engine_that_is_too_old(practice: Practice) -> None:
-    practice.version = {"version": "19.03", "api_version": "1.40"}
-    assert (await practice.unwell())["engine"].status == "wrong"
+async def test_doctor_reports_an_engine_that_is_too_old(harness: DoctorHarness) -> None:
+    harness.version = {"version": "19.03", "api_version": "1.40"}
+    assert (await harness.unwell())["engine"].status == "wrong"
 
 
-async def test_doctor_reports_a_missing_network(practice: Practice) -> None:
-    practice.engine.network = None
-    found = await practice.unwell()
+async def test_doctor_reports_a_missing_network(harness: DoctorHarness) -> None:
+    harness.engine.network = None
+    found = await harness.unwell()
     assert (found["network"].status, found["firewall"].status) == ("wrong", "warning")
 
 
-async def test_doctor_reports_a_gateway_that_is_missing_or_does_not_answer(practice: Practice) -> None:
-    practice.gateway.facts = None
-    assert "does not answer" in (await practice.unwell())["gateway"].detail
-    practice.engine.present = None
-    assert "does not exist" in (await practice.unwell())["gateway"].detail
+async def test_doctor_reports_a_gateway_that_is_missing_or_does_not_answer(harness: DoctorHarness) -> None:
+    harness.gateway.facts = None
+    assert "does not answer" in (await harness.unwell())["gateway"].detail
+    harness.engine.present = None
+    assert "does not exist" in (await harness.unwell())["gateway"].detail
 
 
-async def test_doctor_warns_of_a_gateway_that_is_nearly_full_or_outdated(practice: Practice) -> None:
-    practice.outdated = "gateway:2 is wanted"
-    found = (await practice.unwell())["gateway"]
+async def test_doctor_warns_of_a_gateway_that_is_nearly_full_or_outdated(harness: DoctorHarness) -> None:
+    harness.outdated = "gateway:2 is wanted"
+    found = (await harness.unwell())["gateway"]
     assert found.status == "warning" and "sluice gateway upgrade" in found.advice
-    practice.gateway.facts = {"version": "3.0.11", "connections": 7_000, "maxconn": 8_000}
-    assert "SLUICE_MAXCONN" in (await practice.unwell())["gateway"].advice
+    harness.gateway.facts = {"version": "3.0.11", "connections": 7_000, "maxconn": 8_000}
+    assert "SLUICE_MAXCONN" in (await harness.unwell())["gateway"].advice
 
 
-async def test_doctor_reports_a_worker_that_differs_from_its_file(practice: Practice) -> None:
-    practice.gateway.different = ["the worker does not know web-r1-1"]
-    assert (await practice.unwell())["gateway's file"].status == "wrong"
-    practice.gateway.fails = RoutingError("The gateway does not answer")
-    assert (await practice.unwell())["gateway's file"].detail == "The gateway does not answer"
+async def test_doctor_reports_a_worker_that_differs_from_its_file(harness: DoctorHarness) -> None:
+    harness.gateway.different = ["the worker does not know web-r1-1"]
+    assert (await harness.unwell())["gateway's file"].status == "wrong"
+    harness.gateway.fails = RoutingError("The gateway does not answer")
+    assert (await harness.unwell())["gateway's file"].detail == "The gateway does not answer"
 
 
 @pytest.mark.parametrize(
     ("old", "status"), [([5.0], "ok"), ([3000.0] * 11, "warning"), ([4000.0], "wrong"), ([None, 1.0], "ok")]
 )
-async def test_doctor_judges_old_workers_by_number_and_age(practice: Practice, old: list[float | None], status: str) -> None:
-    assert practice.gateway.facts is not None
-    practice.gateway.facts["old_workers"] = [{"pid": 9, "replaced_for": age} for age in old]
-    assert (await practice.findings())["old workers"].status == status
+async def test_doctor_judges_old_workers_by_number_and_age(
+    harness: DoctorHarness, old: list[float | None], status: str
+) -> None:
+    assert harness.gateway.facts is not None
+    harness.gateway.facts["old_workers"] = [{"pid": 9, "replaced_for": age} for age in old]
+    assert (await harness.findings())["old workers"].status == status
 
 
-async def test_doctor_reports_a_damaged_database(practice: Practice) -> None:
-    path = practice.store.path
-    with practice.store.write_session() as session:
+async def test_doctor_reports_a_damaged_database(harness: DoctorHarness) -> None:
+    path = harness.store.path
+    with harness.store.write_session() as session:
         for number in range(500):
             append_event(session, 1.0, "filler", f"{number} " + "x" * 500)
-    practice.store.close()
+    harness.store.close()
     content = bytearray(path.read_bytes())
     content[8192 : 8192 + 4096 * 20] = b"\xa5" * 4096 * 20
     path.write_bytes(content)
-    found = (await practice.findings())["store"]
+    found = (await harness.findings())["store"]
     assert found.status == "wrong" and "corrupt" in found.detail
     assert "backup" in found.advice
 
 
-async def test_doctor_reports_a_clock_that_was_set_back(practice: Practice) -> None:
-    ahead = practice.clock.now() + 3600
-    await practice.store.write(lambda session: append_event(session, ahead, "noted"))
-    found = (await practice.findings())["clock"]
+async def test_doctor_reports_a_clock_that_was_set_back(harness: DoctorHarness) -> None:
+    ahead = harness.clock.now() + 3600
+    await harness.store.write(lambda session: append_event(session, ahead, "noted"))
+    found = (await harness.findings())["clock"]
     assert found.status == "wrong" and "3600 s in the future" in found.detail
 
 
@@ -221,9 +223,9 @@ def test_disk_finding_depends_on_the_free_space() -> None:
     assert list(status.values()) == ["wrong", "wrong", "warning", "warning", "ok"]
 
 
-async def test_doctor_reports_unknown_containers_and_a_crashed_loop(practice: Practice) -> None:
-    practice.unknown_containers, practice.not_ready = ["web-r9-1"], {"loop": "crashed: KeyError", "gateway": "no answer"}
-    found = await practice.unwell()
+async def test_doctor_reports_unknown_containers_and_a_crashed_loop(harness: DoctorHarness) -> None:
+    harness.unknown_containers, harness.not_ready = ["web-r9-1"], {"loop": "crashed: KeyError", "gateway": "no answer"}
+    found = await harness.unwell()
     assert "web-r9-1" in found["instances"].detail
     assert found["loop"].detail == "crashed: KeyError"
     assert set(found) == {"instances", "loop"}

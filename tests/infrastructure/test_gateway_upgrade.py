@@ -9,7 +9,7 @@ from services.infrastructure.bootstrap import Infrastructure, InfrastructureSett
 from services.infrastructure.gateway_upgrade import GatewayNotReady
 from services.routing.port import RoutingError
 from tests.support.fake_gateway_process import FakeGatewayProcess
-from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine, KilledHere
+from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine, ProcessKilled
 
 pytestmark = pytest.mark.anyio
 STEPS = (
@@ -115,7 +115,7 @@ async def test_upgrade_killed_at_any_step_is_completed_or_undone_by_the_next_sta
     infrastructure = await standing(engine, gateway)
     old = engine.present
     engine.dies_before = step
-    with pytest.raises(KilledHere):
+    with pytest.raises(ProcessKilled):
         await infrastructure.upgrade(force=True)
     await ground_of(engine, gateway).ensure()
     assert old is not None and engine.present is not None and engine.next is None
@@ -134,7 +134,7 @@ async def test_upgrade_is_undone_if_the_new_gateway_has_died(
     infrastructure = await standing(engine, gateway)
     old = engine.present
     engine.dies_before = "promote_next_gateway"
-    with pytest.raises(KilledHere):
+    with pytest.raises(ProcessKilled):
         await infrastructure.upgrade(force=True)
     end(engine.next)
     await ground_of(engine, gateway).ensure()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.app.conftest import _logs, fixture
+from tests.app.conftest import _logs, app_fixture
 
-__all__ = ["_logs", "fixture"]
+__all__ = ["_logs", "app_fixture"]

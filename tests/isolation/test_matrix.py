@@ -44,22 +44,22 @@ def test_every_spec_field_is_classified() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("field", CLAIM_FIELDS)
-def test_claim_is_accepted_by_scope_and_binding(fixture: AppFixture, field: str, way: str) -> None:
+def test_claim_is_accepted_by_scope_and_binding(app_fixture: AppFixture, field: str, way: str) -> None:
     theirs, mine = CLAIMS[field]
-    fixture.engine.networks |= {"backend"}
-    assert fixture.deploy("victim", port=80, **({field: theirs} if theirs else {})).status_code == 200
-    fixture.image("thief:1")
+    app_fixture.engine.networks |= {"backend"}
+    assert app_fixture.deploy("victim", port=80, **({field: theirs} if theirs else {})).status_code == 200
+    app_fixture.image("thief:1")
     outcomes = {}
     for scope in SCOPES:
         for binding in BINDINGS if scope != "admin" else BINDINGS[:1]:
-            token = fixture.as_scope(scope, **({"services": list(binding)} if binding else {}))
-            outcomes[scope, binding] = ask(fixture, token, field, mine, way)
+            token = app_fixture.as_scope(scope, **({"services": list(binding)} if binding else {}))
+            outcomes[scope, binding] = ask(app_fixture, token, field, mine, way)
     for (scope, binding), status in outcomes.items():
         expected = 403 if not scope_includes(scope, "write") else 422 if binding == ("thief",) else 200
         assert status == expected, f"{scope} bound to {binding or 'nothing'}: {outcomes}"
 
 
-def ask(fixture: AppFixture, token: dict[str, str], field: str, value: Any, way: str) -> int:
+def ask(app_fixture: AppFixture, token: dict[str, str], field: str, value: Any, way: str) -> int:
     """Return the status of a dry run that makes the claim, so that no claim persists for the next caller.
 
     For `way` "deploy", check that a refused claim is refused without a dry run too.
@@ -67,7 +67,7 @@ def ask(fixture: AppFixture, token: dict[str, str], field: str, value: Any, way:
     claim = {"profiles": {"p": {field: value}}} if way == "profile" else {field: value}
     body = {"service": "thief", "image": "thief:1", "port": 80, "healthcheck": READY, **claim}
     body |= {"mode": "replace"} if way == "replace" else {}
-    answer = fixture.client.post("/deployments?dry_run=true", json=body, headers=token)
+    answer = app_fixture.client.post("/deployments?dry_run=true", json=body, headers=token)
     if way == "deploy" and answer.status_code != 200:
-        assert fixture.client.post("/deployments", json=body, headers=token).status_code == answer.status_code
+        assert app_fixture.client.post("/deployments", json=body, headers=token).status_code == answer.status_code
     return answer.status_code

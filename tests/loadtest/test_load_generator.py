@@ -89,10 +89,10 @@ async def serving_raw(reply: bytes, *, reset: bool) -> AsyncIterator[str]:
         listener.close()
 
 
-def run(story: Callable[[], Awaitable[Any]]) -> None:
+def run(scenario: Callable[[], Awaitable[Any]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(20):
-            await story()
+            await scenario()
 
     asyncio.run(bounded())
 
@@ -104,7 +104,7 @@ async def fine(method: str, path: str) -> bytes:
 
 
 def test_server_without_faults_loses_nothing_and_gets_all_kinds() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(url, QUICK, phase="calm", executions=server.executions) as load:
                 await load.until(lambda request_log: len(request_log.entries) >= 200)
@@ -116,14 +116,14 @@ def test_server_without_faults_loses_nothing_and_gets_all_kinds() -> None:
             assert server.connections < len(load.request_log.entries)
             assert load.request_log.versions() == {"web-r1-1": len(load.request_log.entries)}
 
-    run(story)
+    run(scenario)
 
 
 def test_errors_and_broken_connections_are_lost_with_cause() -> None:
     async def faulty(method: str, path: str) -> bytes:
         return answer(503, b"no instance serves") if method == "POST" else b""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(faulty) as (url, server):
             async with LoadGenerator(url, QUICK, executions=server.executions) as load:
                 await load.until(lambda request_log: len(request_log.entries) >= 50)
@@ -131,73 +131,73 @@ def test_errors_and_broken_connections_are_lost_with_cause() -> None:
         assert "no instance serves" in load.request_log.explain(100)
         assert "before any answer" in load.request_log.explain(100)
 
-    run(story)
+    run(scenario)
 
 
 def test_truncated_response_is_lost() -> None:
     async def short(method: str, path: str) -> bytes:
         raise ConnectionResetError
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(short) as (url, server):
             server.greeting = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
             entry = await LoadGenerator(url, executions=server.executions).ask("GET")
         assert entry.lost
         assert "bytes of an answer" in entry.error
 
-    run(story)
+    run(scenario)
 
 
 def test_body_without_length_is_complete_only_after_clean_close() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         for reset in (False, True):
             async with serving_raw(b"HTTP/1.1 200 OK\r\n\r\nsome of it", reset=reset) as url:
                 entry = await LoadGenerator(url).ask("GET")
             assert entry.lost == reset
 
-    run(story)
+    run(scenario)
 
 
 def test_response_to_another_request_is_lost() -> None:
     async def mixed_up(method: str, path: str) -> bytes:
         return answer(201, b'{"id": "another-order"}')
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(mixed_up) as (url, server):
             entry = await LoadGenerator(url, executions=server.executions).ask("POST")
         assert entry.lost
         assert "another request" in entry.error
 
-    run(story)
+    run(scenario)
 
 
 def test_connection_with_unsolicited_bytes_after_response_is_not_reused() -> None:
     async def two_at_once(method: str, path: str) -> bytes:
         return answer() + answer()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(two_at_once) as (url, server):
             load = LoadGenerator(url, Workload(fresh=0), executions=server.executions)
             assert not (await load.ask("GET")).lost
             assert not (await load.ask("GET")).lost
             assert server.connections == 2
 
-    run(story)
+    run(scenario)
 
 
 def test_connection_that_was_idle_too_long_is_not_reused() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, Workload(fresh=0, idle_seconds=0), executions=server.executions)
             assert not (await load.ask("GET")).lost
             assert not (await load.ask("GET")).lost
             assert server.connections == 2
 
-    run(story)
+    run(scenario)
 
 
 def test_fault_of_load_generator_is_recorded_as_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, executions=server.executions)
 
@@ -208,11 +208,11 @@ def test_fault_of_load_generator_is_recorded_as_loss(monkeypatch: pytest.MonkeyP
             assert (await load.ask("GET")).lost
         assert len(load.request_log.failures) == 1
 
-    run(story)
+    run(scenario)
 
 
 def test_post_that_ran_twice_or_never_is_reported() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, QUICK, executions=server.executions)
             first, second = await load.ask("POST"), await load.ask("POST")
@@ -221,11 +221,11 @@ def test_post_that_ran_twice_or_never_is_reported() -> None:
         assert load.request_log.unrecorded == [second.id]
         assert load.request_log.summary().run_twice == 1
 
-    run(story)
+    run(scenario)
 
 
 def test_requests_belong_to_phase_in_which_they_began() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(url, QUICK, phase="one", executions=server.executions) as load:
                 await load.until(lambda request_log: len(request_log.entries) >= 20)
@@ -236,25 +236,25 @@ def test_requests_belong_to_phase_in_which_they_began() -> None:
             assert one.requests + two.requests == len(load.request_log.entries)
             assert one.seconds > 0 and two.seconds > 0
 
-    run(story)
+    run(scenario)
 
 
 def test_chunked_response_is_complete_and_its_connection_reused() -> None:
     async def chunked(method: str, path: str) -> bytes:
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(chunked) as (url, server):
             load = LoadGenerator(url, Workload(fresh=0), executions=server.executions)
             assert not (await load.ask("GET")).lost
             assert not (await load.ask("GET")).lost
             assert server.connections == 1
 
-    run(story)
+    run(scenario)
 
 
 def test_load_ends_at_its_limit_of_requests() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(
                 url, Workload(rate=500, requests=30, slow_seconds=0.05), executions=server.executions
@@ -262,4 +262,4 @@ def test_load_ends_at_its_limit_of_requests() -> None:
                 await load.until(lambda request_log: len(request_log.entries) == 30)
         assert len(load.request_log.entries) == 30
 
-    run(story)
+    run(scenario)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import images, own_sluice, shared_sluice
-from tests.support.machine import Machine, SluiceOn
+from tests.support.machine import Machine, MachineSluiceProcess
 from tests.support.service_fixture import Images, ServiceFixture
 from tests.support.sluice_process import SluiceProcess
 
@@ -27,21 +27,23 @@ def machine(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def sluice_there(machine: Machine, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SluiceOn]:
+def machine_sluice(
+    machine: Machine, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MachineSluiceProcess]:
     monkeypatch.setenv("DOCKER_HOST", machine.engine)
-    with SluiceOn(machine, tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
+    with MachineSluiceProcess(machine, tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
         yield sluice
         sluice.clear()
 
 
 @pytest.fixture
-async def there(sluice_there: SluiceOn, images: Images) -> AsyncIterator[ServiceFixture]:
+async def machine_service(machine_sluice: MachineSluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     """Return a service of the Sluice on that machine."""
-    async with sluice_there.client() as http:
-        yield ServiceFixture(sluice_there, http, images)
+    async with machine_sluice.client() as http:
+        yield ServiceFixture(machine_sluice, http, images)
 
 
 @pytest.fixture
-async def own(own_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
+async def isolated_service(own_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with own_sluice.client() as http:
         yield ServiceFixture(own_sluice, http, images)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mar
 
 
 @pytest.fixture
-async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixture]:
+async def service_on_small_disk(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixture]:
     """Run a Sluice whose data directory has 40 MB."""
     if os.geteuid() != 0:
         pytest.skip("a small disk is mounted by root")
@@ -36,25 +36,27 @@ async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixtur
         await asyncio.to_thread(subprocess.run, ["umount", "--lazy", str(data)], check=True)
 
 
-async def test_full_disk_delays_a_deployment_and_no_request(cramped: ServiceFixture) -> None:
-    await cramped.deploy(cramped.spec())
+async def test_full_disk_delays_a_deployment_and_no_request(service_on_small_disk: ServiceFixture) -> None:
+    await service_on_small_disk.deploy(service_on_small_disk.spec())
     slow = {"HELLO_SLOW_START": "2"}
-    async with cramped.load() as load:
-        running = await cramped.begin(image=cramped.images.two, environment=slow)
-        await cramped.reaches(running, lambda now: now["status"] == "progressing")
-        filler = _fill(cramped.sluice.data / "filler")
+    async with service_on_small_disk.load() as load:
+        running = await service_on_small_disk.begin(image=service_on_small_disk.images.two, environment=slow)
+        await service_on_small_disk.reaches(running, lambda now: now["status"] == "progressing")
+        filler = _fill(service_on_small_disk.sluice.data / "filler")
         load.mark("full")
         await load.until(lambda ledger: ledger.summary("full").requests >= 320, within=60)
-        refused = await cramped.http.post("/deployments", json={"service": cramped.service, "environment": {"A": "1"}})
+        refused = await service_on_small_disk.http.post(
+            "/deployments", json={"service": service_on_small_disk.service, "environment": {"A": "1"}}
+        )
         assert refused.status_code in (202, 500, 503, 507), refused.text
-        assert (await cramped.get(f"/deployments/{running['id']}"))["service"] == cramped.service
+        assert (await service_on_small_disk.get(f"/deployments/{running['id']}"))["service"] == service_on_small_disk.service
         filler.unlink()
-        ended = await _end_of(cramped, int(running["id"]))
-        assert ended in ("succeeded", "rolled_back", "superseded"), await cramped.story(running)
+        ended = await _end_of(service_on_small_disk, int(running["id"]))
+        assert ended in ("succeeded", "rolled_back", "superseded"), await service_on_small_disk.scenario(running)
         if refused.status_code == 202:
-            assert await _end_of(cramped, int(refused.json()["id"])) == "succeeded"
-        await cramped.update(image=cramped.images.one)
-    assert len(await cramped.starts()) == 2
+            assert await _end_of(service_on_small_disk, int(refused.json()["id"])) == "succeeded"
+        await service_on_small_disk.update(image=service_on_small_disk.images.one)
+    assert len(await service_on_small_disk.starts()) == 2
     print(f"while it was full: POST {refused.status_code}; then {ended}")
 
 
@@ -70,9 +72,9 @@ def _fill(path: Path) -> Path:
     return path
 
 
-async def _end_of(fixture: ServiceFixture, id: int) -> str:
+async def _end_of(service_fixture: ServiceFixture, id: int) -> str:
     async def ended() -> str | None:
-        now = await fixture.get(f"/deployments/{id}")
+        now = await service_fixture.get(f"/deployments/{id}")
         return str(now["status"]) if now["finished_at"] else None
 
-    return await fixture.until(ended, within=90)
+    return await service_fixture.until(ended, within=90)

@@ -20,29 +20,35 @@ SLOW, IDLE, ALL = 200, 7500, 8000
 """`ALL` is the gateway's limit, `SLUICE_MAXCONN`."""
 
 
-async def test_gateway_serves_others_despite_slow_and_idle_clients_and_huge_headers(own: ServiceFixture) -> None:
-    await own.deploy(own.spec())
-    async with own.load() as load, _idle(own.sluice.gateway, IDLE), _dripping(own.sluice.gateway, SLOW):
+async def test_gateway_serves_others_despite_slow_and_idle_clients_and_huge_headers(
+    isolated_service: ServiceFixture,
+) -> None:
+    await isolated_service.deploy(isolated_service.spec())
+    async with (
+        isolated_service.load() as load,
+        _idle(isolated_service.sluice.gateway, IDLE),
+        _dripping(isolated_service.sluice.gateway, SLOW),
+    ):
         load.mark("besieged")
-        assert await _huge(own.sluice.gateway) in (400, 431)
+        assert await _huge(isolated_service.sluice.gateway) in (400, 431)
         await load.until(lambda request_log: request_log.summary("besieged").requests >= 400, within=60)
     print(f"besieged: {load.request_log.summary('besieged')}")
-    async with _idle(own.sluice.gateway, ALL), httpx.AsyncClient(timeout=30) as http:
+    async with _idle(isolated_service.sluice.gateway, ALL), httpx.AsyncClient(timeout=30) as http:
         began = time.monotonic()
-        assert (await http.get(f"{own.sluice.gateway}/{own.service}")).status_code == 200
+        assert (await http.get(f"{isolated_service.sluice.gateway}/{isolated_service.service}")).status_code == 200
     print(f"every connection taken: {time.monotonic() - began:.1f} s")
 
 
-async def test_api_serves_others_despite_slow_and_idle_clients_and_huge_headers(own: ServiceFixture) -> None:
-    await own.deploy(own.spec())
-    async with _idle(own.sluice.url, ALL), _dripping(own.sluice.url, SLOW):
-        assert await _huge(own.sluice.url) in (400, 431)
+async def test_api_serves_others_despite_slow_and_idle_clients_and_huge_headers(isolated_service: ServiceFixture) -> None:
+    await isolated_service.deploy(isolated_service.spec())
+    async with _idle(isolated_service.sluice.url, ALL), _dripping(isolated_service.sluice.url, SLOW):
+        assert await _huge(isolated_service.sluice.url) in (400, 431)
         times = []
         for _ in range(50):
             began = time.monotonic()
-            await own.get(f"/services/{own.service}")
+            await isolated_service.get(f"/services/{isolated_service.service}")
             times.append(time.monotonic() - began)
-        await own.update(image=own.images.two)
+        await isolated_service.update(image=isolated_service.images.two)
     print(f"besieged: worst of 50 reads {max(times) * 1000:.0f} ms")
     assert max(times) < 2
 

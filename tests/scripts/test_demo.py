@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.api import Api, Spoilt
-from bench.demo import Show, conclude
+from bench.api import Api, UnexpectedResult
+from bench.demo import Demo, conclude
 from services.loadtest.request_log import RequestLog, RequestRecord
 from tests.support.shell import Shell
 
@@ -65,13 +65,13 @@ def test_many_lost_requests_are_also_counted_by_error() -> None:
 
 
 def test_unreachable_sluice_fails_the_demo_with_a_message() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         api = Api("http://127.0.0.1:9", "sl_none")
-        with pytest.raises(Spoilt, match="does not answer"):
-            await Show(api, Console(file=io.StringIO()), "ledger", 10).run()
+        with pytest.raises(UnexpectedResult, match="does not answer"):
+            await Demo(api, Console(file=io.StringIO()), "ledger", 10).run()
         await api.http.aclose()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.docker

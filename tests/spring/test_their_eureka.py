@@ -21,7 +21,7 @@ A lease that the server's replication brings back appears within that time.
 
 
 @dataclass(frozen=True)
-class Theirs:
+class ExternalContainers:
     """The external containers' URLs, as Sluice and the tests reach them."""
 
     eureka: str
@@ -37,7 +37,7 @@ def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
 
 
 @pytest.fixture(scope="module")
-def theirs(sluice: SluiceProcess) -> Iterator[Theirs]:
+def external_containers(sluice: SluiceProcess) -> Iterator[ExternalContainers]:
     """Run a Eureka server and a gateway, with caches of one second.
 
     The server has a host name of its own, so that it is its own peer, as most servers are.
@@ -62,30 +62,32 @@ def theirs(sluice: SluiceProcess) -> Iterator[Theirs]:
             "sample-eureka", 8761,
             EUREKA_INSTANCE_HOSTNAME="sample-eureka", EUREKA_SERVER_RESPONSE_CACHE_UPDATE_INTERVAL_MS="1000",
         )  # fmt: skip
-        yield Theirs(f"{server}/eureka/", start("sample-gateway", 8080, **QUICK_CACHES))
+        yield ExternalContainers(f"{server}/eureka/", start("sample-gateway", 8080, **QUICK_CACHES))
     finally:
         docker("rm", "--force", *made)
         docker("network", "rm", network)
 
 
 @pytest.fixture
-async def spring(sluice: SluiceProcess, theirs: Theirs) -> AsyncIterator[Spring]:
+async def spring(sluice: SluiceProcess, external_containers: ExternalContainers) -> AsyncIterator[Spring]:
     async with sluice.client() as http:
-        yield Spring(sluice, http, theirs.gateway)
+        yield Spring(sluice, http, external_containers.gateway)
 
 
-async def test_deployment_with_external_eureka_is_aborted_repeated_and_loses_nothing(spring: Spring, theirs: Theirs) -> None:
+async def test_deployment_with_external_eureka_is_aborted_repeated_and_loses_nothing(
+    spring: Spring, external_containers: ExternalContainers
+) -> None:
     file = {
         "replicas": 1,
         "environment": QUICK,
-        "eureka": {"url": theirs.eureka, "consumer_staleness": 8},
+        "eureka": {"url": external_containers.eureka, "consumer_staleness": 8},
     }
-    await spring.until(lambda: up(theirs.eureka), within=120)
+    await spring.until(lambda: up(external_containers.eureka), within=120)
     await spring.deploy_file("service", **file, profile="prod")
     old = "sample-service-r1-1"
 
     async def is_there(status: str) -> bool:
-        found = (await leases(theirs.eureka)).get(old)
+        found = (await leases(external_containers.eureka)).get(old)
         return found is not None and found["status"] == status
 
     await spring.until(lambda: is_there("UP"))  # The first instance of a service is available before the server lists it.
@@ -102,7 +104,7 @@ async def test_deployment_with_external_eureka_is_aborted_repeated_and_loses_not
         await spring.deploy_file("service", **file, profile="local")
         load.mark("after")
         await load.until(lambda request_log: sum(request_log.versions("after").values()) >= 40)
-        await alone(spring, theirs.eureka, "sample-service-r3-1")
+        await alone(spring, external_containers.eureka, "sample-service-r3-1")
     assert {entry.version for entry in load.request_log.entries if entry.phase == "after"} == {"2"}
 
 

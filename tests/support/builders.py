@@ -23,7 +23,7 @@ def steady(replicas: int = 3, **fields: Any) -> DesiredState:
     return DesiredState(hash="new", replicas=replicas, **fields)
 
 
-def going_back(replicas: int = 3, **fields: Any) -> DesiredState:
+def rolling_back(replicas: int = 3, **fields: Any) -> DesiredState:
     return to(replicas, "old", rolled_back_deployment=NEW, started_at=NOW - 1, **fields)
 
 
@@ -79,9 +79,9 @@ def plan_for(target: DesiredState, *world: ObservedInstance) -> Plan:
     return plan(target, world, NOW)
 
 
-def olds(count: int = 3) -> list[ObservedInstance]:
+def old_instances(count: int = 3) -> list[ObservedInstance]:
     return [serving(f"old-{slot}") for slot in range(1, count + 1)]
 
 
-def news(count: int = 3) -> list[ObservedInstance]:
+def new_instances(count: int = 3) -> list[ObservedInstance]:
     return [serving(f"new-{slot}") for slot in range(1, count + 1)]

@@ -288,7 +288,7 @@ class ControllerSimulation:
         for reference in IMAGES:
             self.engine.behave(reference, Behaviour())
         for instance in list(self.gateway.present.servers):
-            self.gateway.sicken(instance, healthy=True)
+            self.gateway.make_unhealthy(instance, healthy=True)
         for _ in range(400):
             paused = [row.id for row in self.rows(Deployment) if row.status == "paused"]
             for id in paused:

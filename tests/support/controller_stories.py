@@ -11,7 +11,7 @@ from services.store.tables import Deployment, Event
 from tests.support.controller_simulation import ControllerSimulation
 
 Story = Callable[[ControllerSimulation], Awaitable[Any]]
-Tell = Callable[[Story], None]
+RunScenario = Callable[[Story], None]
 
 
 def deployment(simulation: ControllerSimulation, id: int | None) -> Deployment:

@@ -49,12 +49,12 @@ class SurvivingEngine:
         return outliving
 
 
-class Places(CrashPoints):
+class RecordingCrashPoints(CrashPoints):
     """Crash points that record each point passed, and crash at the selected ones."""
 
-    def __init__(self, life: CrashingSimulation) -> None:
+    def __init__(self, simulation: CrashingSimulation) -> None:
         super().__init__()
-        self._life = life
+        self._life = simulation
 
     def reached(self, point: str, service: str = "") -> None:
         assert point in POINTS, f"{point} has no name"
@@ -88,7 +88,7 @@ class CrashingSimulation(ControllerSimulation):
             listeners, engine, credentials = ChangeNotifier(), SurvivingEngine(self.engine), PullCredentials()
             ports = Ports(self.store, self.clock, engine, [self.gateway])
             self.runner = Controller(
-                ports, listeners, RuntimeStatus(), Readiness(), credentials, AdmissionRules(), Places(self)
+                ports, listeners, RuntimeStatus(), Readiness(), credentials, AdmissionRules(), RecordingCrashPoints(self)
             )
             self.requests = Submitter(
                 self.store, self.clock, self.engine, listeners, self.runner.enqueue, AdmissionRules(), credentials

@@ -78,12 +78,12 @@ class DockerFixture:
 
 
 @contextmanager
-def docker_fixture() -> Iterator[DockerFixture]:
-    yard = DockerFixture()
+def open_docker_fixture() -> Iterator[DockerFixture]:
+    fixture = DockerFixture()
     try:
-        yield yard
+        yield fixture
     finally:
-        yard.clear()
+        fixture.clear()
 
 
 def build(client: Any, dockerfile: str, tag: str) -> str:

@@ -129,18 +129,18 @@ async def real_gateway(
     """Yield a gateway that answers and has no service. `start`: shell commands instead of its start.sh."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as place:
         directory = Path(place) / "gateway"
-        yard = GatewayFixture(
+        fixture = GatewayFixture(
             directory,
             HaproxyRouter(directory),
             f"sluice-test-gateway-{os.getpid()}-{next(_names)}",
             GatewaySettings(bridge, subnet, PUBLIC, **settings),
         )
-        await yard.gateway.configure(yard.settings)
-        yard.docker(
+        await fixture.gateway.configure(fixture.settings)
+        fixture.docker(
             "run",
             "-d",
             "--name",
-            yard.name,
+            fixture.name,
             "--network",
             "host",
             "--restart",
@@ -150,11 +150,11 @@ async def real_gateway(
             *(["--entrypoint", "sh", IMAGE, "-c", start] if start else [IMAGE]),
         )
         try:
-            await yard.answering()
-            await yard.gateway.restore([], [])
-            yield yard
+            await fixture.answering()
+            await fixture.gateway.restore([], [])
+            yield fixture
         finally:
-            yard.docker("rm", "-f", yard.name)
-            await yard.gateway.close()
-            for instance in yard.instances:
+            fixture.docker("rm", "-f", fixture.name)
+            await fixture.gateway.close()
+            for instance in fixture.instances:
                 await instance.stop()

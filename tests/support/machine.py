@@ -171,7 +171,7 @@ class Machine:
             raise RuntimeError(loaded.stderr)
 
 
-class SluiceOn(SluiceProcess):
+class MachineSluiceProcess(SluiceProcess):
     """A Sluice whose process runs on `machine`, and ends when that does."""
 
     def __init__(self, machine: Machine, directory: Path, **settings: str) -> None:

@@ -74,7 +74,7 @@ class SimulatedInstance:
     deployment: int
     created_at: float
     routed: bool
-    fate: InstanceBehaviour
+    behaviour: InstanceBehaviour
     container: Literal["none", "created", "running", "exited"] = "none"
     started_at: float | None = None
     sick_since: float | None = None
@@ -150,10 +150,10 @@ class SimulatedCluster:
         moments = []
         for copy in self.copies.values():
             if copy.container == "running" and copy.started_at is not None:
-                if copy.ready_at is None and copy.fate.ready is not None and copy.sick_since is None:
-                    moments.append(copy.started_at + copy.fate.ready)
-                if copy.fate.dies is not None:
-                    moments.append(copy.started_at + copy.fate.dies)
+                if copy.ready_at is None and copy.behaviour.ready is not None and copy.sick_since is None:
+                    moments.append(copy.started_at + copy.behaviour.ready)
+                if copy.behaviour.dies is not None:
+                    moments.append(copy.started_at + copy.behaviour.dies)
             moments += [place.busy_until for place in copy.places.values()]
             moments += [place.listed_until for place in copy.places.values()]
         return min((moment for moment in moments if moment > self.now), default=None)
@@ -173,7 +173,7 @@ class SimulatedCluster:
         else:
             copy.container = "none" if vanishes else "exited"
 
-    def sicken(self, copy: SimulatedInstance) -> None:
+    def make_unhealthy(self, copy: SimulatedInstance) -> None:
         if copy.container == "running" and copy.ready_at is not None and copy.sick_since is None:
             copy.sick_since = self.now
             if not copy.observed(self.now).admitted and copy.routed:
@@ -199,13 +199,13 @@ class SimulatedCluster:
         for copy in self.copies.values():
             if copy.container != "running" or copy.started_at is None:
                 continue
-            fate = copy.fate
-            if copy.ready_at is None and copy.sick_since is None and fate.ready is not None:
-                ready_at = copy.started_at + fate.ready
+            behaviour = copy.behaviour
+            if copy.ready_at is None and copy.sick_since is None and behaviour.ready is not None:
+                ready_at = copy.started_at + behaviour.ready
                 copy.ready_at = ready_at if self.now >= ready_at else None
-            if fate.dies is not None and self.now >= copy.started_at + fate.dies:
-                copy.fate = replace(fate, dies=None)
-                self.die(copy, returns=fate.returns)
+            if behaviour.dies is not None and self.now >= copy.started_at + behaviour.dies:
+                copy.behaviour = replace(behaviour, dies=None)
+                self.die(copy, returns=behaviour.returns)
 
     # Steps
 
@@ -247,8 +247,10 @@ class SimulatedCluster:
     def _create(self, step: Create, target: DesiredState, half: bool) -> None:
         number = next(self._numbers)
         deployment = target.deployment or 0
-        fate = self._fates()
-        copy = SimulatedInstance(f"{target.hash}-{number}", step.slot, target.hash, deployment, self.now, self.routed, fate)
+        behaviour = self._fates()
+        copy = SimulatedInstance(
+            f"{target.hash}-{number}", step.slot, target.hash, deployment, self.now, self.routed, behaviour
+        )
         self.copies[copy.id] = copy
         self.check(target)
         if not half:
@@ -258,7 +260,7 @@ class SimulatedCluster:
     def _start(self, copy: SimulatedInstance, half: bool) -> None:
         if half:
             copy.container = "created"
-        elif copy.fate.refused:
+        elif copy.behaviour.refused:
             copy.container, copy.failure = "none", ("no_capacity", "no memory")
         else:
             copy.container, copy.started_at = "running", self.now
@@ -274,8 +276,8 @@ class SimulatedCluster:
         for router, place in copy.places.items():
             if place.admitted and not (half and router == 0):
                 place.admitted = False
-                place.busy_until = self.now + copy.fate.busy
-                place.listed_until = max(place.listed_until, self.now + copy.fate.listed)
+                place.busy_until = self.now + copy.behaviour.busy
+                place.listed_until = max(place.listed_until, self.now + copy.behaviour.listed)
 
     def _cut(self, copy: SimulatedInstance, half: bool) -> None:
         for router, place in copy.places.items():

@@ -31,38 +31,38 @@ class Kind:
 
 
 def deploy(image: str, **fields: object) -> Ask:
-    return lambda life: life.deploy(image, **fields)
+    return lambda simulation: simulation.deploy(image, **fields)
 
 
 def scale(replicas: int) -> Ask:
-    return lambda life: life.submit(commands.scale(SERVICE, replicas))
+    return lambda simulation: simulation.submit(commands.scale(SERVICE, replicas))
 
 
-async def rollback(life: CrashingSimulation) -> int | None:
-    return await life.submit(commands.rollback(SERVICE, None))
+async def rollback(simulation: CrashingSimulation) -> int | None:
+    return await simulation.submit(commands.rollback(SERVICE, None))
 
 
-async def restart(life: CrashingSimulation) -> int | None:
-    return await life.submit(commands.restart(SERVICE))
+async def restart(simulation: CrashingSimulation) -> int | None:
+    return await simulation.submit(commands.restart(SERVICE))
 
 
-async def remove(life: CrashingSimulation) -> int | None:
-    return await life.submit(commands.remove(SERVICE))
+async def remove(simulation: CrashingSimulation) -> int | None:
+    return await simulation.submit(commands.remove(SERVICE))
 
 
-async def abort_when_they_run(life: CrashingSimulation, id: int) -> None:
-    await life.until(lambda: any(row.deployment == id and row.container_id for row in life.living()))
-    await life.insist(id, "abort")
+async def abort_when_they_run(simulation: CrashingSimulation, id: int) -> None:
+    await simulation.until(lambda: any(row.deployment == id and row.container_id for row in simulation.living()))
+    await simulation.insist(id, "abort")
 
 
-async def abort_when_old_ones_drain(life: CrashingSimulation, id: int) -> None:
-    await life.until(lambda: sum(row.leaving_at is not None for row in life.living()) == 2)
-    await life.insist(id, "abort")
+async def abort_when_old_ones_drain(simulation: CrashingSimulation, id: int) -> None:
+    await simulation.until(lambda: sum(row.leaving_at is not None for row in simulation.living()) == 2)
+    await simulation.insist(id, "abort")
 
 
-async def deploy_another(life: CrashingSimulation, id: int) -> None:
-    await life.until(lambda: life.deployment(id).status != "pending")
-    assert (await life.ended(await life.deploy("web:2"))).status == "succeeded"
+async def deploy_another(simulation: CrashingSimulation, id: int) -> None:
+    await simulation.until(lambda: simulation.deployment(id).status != "pending")
+    assert (await simulation.ended(await simulation.deploy("web:2"))).status == "succeeded"
 
 
 KINDS: dict[str, Kind] = {

@@ -85,14 +85,14 @@ class ServiceFixture:
         said = answer.json()
         deployment = said.get("deployment", said)
         assert "status" in deployment and "service" in deployment, f"{answer.status_code}: {answer.text}"
-        assert (answer.status_code == 200) == (expect == "succeeded"), await self.story(deployment)
+        assert (answer.status_code == 200) == (expect == "succeeded"), await self.scenario(deployment)
         return await self._as_expected(deployment, expect)
 
     async def _as_expected(self, deployment: Json, expect: str) -> Json:
-        assert deployment["status"] == expect, f"{deployment['status']}, not {expect}\n{await self.story(deployment)}"
+        assert deployment["status"] == expect, f"{deployment['status']}, not {expect}\n{await self.scenario(deployment)}"
         return deployment
 
-    async def story(self, deployment: Json) -> str:
+    async def scenario(self, deployment: Json) -> str:
         """Return the deployment's events and Sluice's last log lines, for an assertion's message."""
         events = [f"  {event['at']} {event['type']}: {event['message']}" for event in await self.events(deployment)]
         head = f"{deployment['id']} {deployment['status']} {deployment['reason']}: {deployment['message']}"

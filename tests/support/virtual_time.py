@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Stuck(AssertionError):
+class DeadlockError(AssertionError):
     """Every task waits, and nothing will ever wake one."""
 
 
@@ -24,7 +24,7 @@ class _Selector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise Stuck("everybody waits, and nothing will ever wake anyone")
+            raise DeadlockError("everybody waits, and nothing will ever wake anyone")
         self.passed += max(timeout, 0.0)
         return super().select(0)
 
@@ -52,11 +52,11 @@ class LoopClock:
         return self._start + asyncio.get_running_loop().time() + self._readings * 1e-6
 
 
-def run(story: Callable[[], Awaitable[T]]) -> T:
-    """Run `story` to its end in virtual time, and return its result."""
+def run(scenario: Callable[[], Awaitable[T]]) -> T:
+    """Run `scenario` to its end in virtual time, and return its result."""
 
     async def whole() -> Any:
-        return await story()
+        return await scenario()
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         result: T = runner.run(whole())

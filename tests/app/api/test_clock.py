@@ -31,23 +31,23 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
 def test_deployment_succeeds_when_the_clock_jumps(
-    fixture: AppFixture, set_clock: Callable[[float], None], jump: float
+    app_fixture: AppFixture, set_clock: Callable[[float], None], jump: float
 ) -> None:
     began = time.time()
-    fixture.image("web:1", "web:2")
-    assert fixture.deploy(replicas=2, **SETTINGS).json()["status"] == "succeeded"
-    fixture.engine.behave("web:2", Behaviour(start_takes=0.4))
-    made = fixture.deploy(image="web:2", wait="").json()
-    eventually(lambda: ("start", "web-r2-1") in fixture.engine.calls, "its first instance is being started")
+    app_fixture.image("web:1", "web:2")
+    assert app_fixture.deploy(replicas=2, **SETTINGS).json()["status"] == "succeeded"
+    app_fixture.engine.behave("web:2", Behaviour(start_takes=0.4))
+    made = app_fixture.deploy(image="web:2", wait="").json()
+    eventually(lambda: ("start", "web-r2-1") in app_fixture.engine.calls, "its first instance is being started")
     set_clock(jump)
-    answer = fixture.client.get(f"/deployments/{made['id']}", params={"wait": "20"})
+    answer = app_fixture.client.get(f"/deployments/{made['id']}", params={"wait": "20"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "succeeded"
     # a later deployment succeeds too
-    assert fixture.deploy(image="web:1").json()["status"] == "succeeded"
+    assert app_fixture.deploy(image="web:1").json()["status"] == "succeeded"
     set_clock(0)
     events = sorted(
-        fixture.client.get("/events", params={"limit": "200"}).json()["items"], key=lambda event: int(event["id"])
+        app_fixture.client.get("/events", params={"limit": "200"}).json()["items"], key=lambda event: int(event["id"])
     )
     times = [datetime.fromisoformat(event["at"]).timestamp() for event in events]
     assert times == sorted(times)
@@ -56,17 +56,17 @@ def test_deployment_succeeds_when_the_clock_jumps(
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
 def test_deadline_keeps_its_length_when_the_clock_jumps(
-    fixture: AppFixture, set_clock: Callable[[float], None], jump: float
+    app_fixture: AppFixture, set_clock: Callable[[float], None], jump: float
 ) -> None:
     """An instance that never becomes ready fails at its deadline: neither at once nor an hour late."""
-    fixture.image("web:1", "web:2")
-    assert fixture.deploy(**SETTINGS).json()["status"] == "succeeded"
+    app_fixture.image("web:1", "web:2")
+    assert app_fixture.deploy(**SETTINGS).json()["status"] == "succeeded"
     never = {"test": ["CMD", "false"], "disable": None, "start_period": 2}
-    made = fixture.deploy(image="web:2", wait="", healthcheck=never).json()
-    eventually(lambda: ("start", "web-r2-1") in fixture.engine.calls, "its first instance is being started")
+    made = app_fixture.deploy(image="web:2", wait="", healthcheck=never).json()
+    eventually(lambda: ("start", "web-r2-1") in app_fixture.engine.calls, "its first instance is being started")
     began = time.monotonic()
     set_clock(jump)
-    ended = fixture.client.get(f"/deployments/{made['id']}", params={"wait": "25"}).json()
+    ended = app_fixture.client.get(f"/deployments/{made['id']}", params={"wait": "25"}).json()
     assert ended["status"] == "rolled_back", ended
     assert time.monotonic() - began > 1
-    assert fixture.client.get("/services/web").json()["status"] == "serving"
+    assert app_fixture.client.get("/services/web").json()["status"] == "serving"

@@ -28,7 +28,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 @pytest.fixture(scope="module")
-def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
+def app_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         made.image("web:1")
         eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
@@ -53,23 +53,23 @@ def test_paged_lists_are_found_in_the_openapi_document() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_cursor_of_another_type_is_refused_by_every_list(fixture: AppFixture, value: Any) -> None:
+def test_cursor_of_another_type_is_refused_by_every_list(app_fixture: AppFixture, value: Any) -> None:
     for path in LISTS:
-        answer = fixture.client.get(path, params={"cursor": encoded(value)})
+        answer = app_fixture.client.get(path, params={"cursor": encoded(value)})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
     for path in PAGES:
-        assert fixture.client.get(path, params={"cursor": encoded(value)}).status_code == 422, path
+        assert app_fixture.client.get(path, params={"cursor": encoded(value)}).status_code == 422, path
 
 
 @pytest.mark.parametrize("cursor", ["", "=", "é", "*", "W10", "A" * 200, "W1tb" * 3000])
-def test_cursor_without_json_is_refused(fixture: AppFixture, cursor: str) -> None:
+def test_cursor_without_json_is_refused(app_fixture: AppFixture, cursor: str) -> None:
     for path in (*LISTS, *PAGES):
-        assert fixture.client.get(path, params={"cursor": cursor}).status_code == 422, path
+        assert app_fixture.client.get(path, params={"cursor": cursor}).status_code == 422, path
 
 
 @pytest.mark.parametrize("id", ["x", "0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1e9"])
-def test_log_stream_refuses_an_invalid_last_event_id(fixture: AppFixture, id: str) -> None:
-    answer = fixture.client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": id})
+def test_log_stream_refuses_an_invalid_last_event_id(app_fixture: AppFixture, id: str) -> None:
+    answer = app_fixture.client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": id})
     assert answer.status_code == 422
 
 
@@ -77,11 +77,11 @@ def test_log_stream_refuses_an_invalid_last_event_id(fixture: AppFixture, id: st
 @example(value=1, more=[])
 @example(value=1.5, more=["web"])
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_cursor_never_causes_a_server_error(fixture: AppFixture, value: Any, more: list[Any]) -> None:
+def test_cursor_never_causes_a_server_error(app_fixture: AppFixture, value: Any, more: list[Any]) -> None:
     for cursor in (encoded(value), encoded([value, *more])):
         if len(cursor) <= 200:
             for path in (*LISTS, *PAGES):
-                assert fixture.client.get(path, params={"cursor": cursor}).status_code in (200, 422), path
+                assert app_fixture.client.get(path, params={"cursor": cursor}).status_code in (200, 422), path
 
 
 @given(kinds=st.lists(st.sampled_from([int, float, str]), min_size=1, max_size=3), data=st.data())

@@ -43,9 +43,9 @@ def _as_bytes(_context: schemathesis.SerializationContext, value: Any) -> bytes:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve services, deployments in several states, and an image that every pull finds."""
-    fixture = build(tmp_path_factory.mktemp("data"))
-    fixture.image("web:1", "web:2", "web:1.5")
-    with serving(fixture) as made:
+    app_fixture = build(tmp_path_factory.mktemp("data"))
+    app_fixture.image("web:1", "web:2", "web:1.5")
+    with serving(app_fixture) as made:
         with made.client as client:
             for service in ("web", "api"):
                 body = {"service": service, "image": "web:1", "healthcheck": READY}

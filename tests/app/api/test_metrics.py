@@ -12,32 +12,32 @@ from tests.support.prometheus_text import Samples
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> Iterator[AppFixture]:
+def app_fixture(tmp_path: Path) -> Iterator[AppFixture]:
     with living(build(tmp_path)) as made:
         yield made
 
 
-def scrape(fixture: AppFixture) -> Samples:
-    return Samples(fixture.client.get("/metrics").text)
+def scrape(app_fixture: AppFixture) -> Samples:
+    return Samples(app_fixture.client.get("/metrics").text)
 
 
-def test_an_instance_that_the_engine_restarts_is_counted(fixture: AppFixture) -> None:
-    assert fixture.deploy(replicas=2).status_code == 200
-    assert scrape(fixture).value("sluice_instance_restarts_total", service="web") == 0
-    fixture.call(_kill, fixture, "web-r1-1")
-    eventually(lambda: scrape(fixture).value("sluice_instance_restarts_total", service="web") == 1, "it is restarted")
-    eventually(lambda: scrape(fixture).value("sluice_service_replicas_serving", service="web") == 2, "it serves again")
+def test_an_instance_that_the_engine_restarts_is_counted(app_fixture: AppFixture) -> None:
+    assert app_fixture.deploy(replicas=2).status_code == 200
+    assert scrape(app_fixture).value("sluice_instance_restarts_total", service="web") == 0
+    app_fixture.call(_kill, app_fixture, "web-r1-1")
+    eventually(lambda: scrape(app_fixture).value("sluice_instance_restarts_total", service="web") == 1, "it is restarted")
+    eventually(lambda: scrape(app_fixture).value("sluice_service_replicas_serving", service="web") == 2, "it serves again")
 
 
-def test_a_removed_service_disappears_from_the_metrics(fixture: AppFixture) -> None:
-    assert fixture.deploy().status_code == 200
-    assert scrape(fixture).value("sluice_service_replicas_desired", service="web") == 1
-    assert fixture.client.delete("/services/web", params={"wait": "20"}).status_code == 200
-    samples = scrape(fixture)
+def test_a_removed_service_disappears_from_the_metrics(app_fixture: AppFixture) -> None:
+    assert app_fixture.deploy().status_code == 200
+    assert scrape(app_fixture).value("sluice_service_replicas_desired", service="web") == 1
+    assert app_fixture.client.delete("/services/web", params={"wait": "20"}).status_code == 200
+    samples = scrape(app_fixture)
     assert samples.names_with(service="web") == set()
     assert samples.value("sluice_deployment_duration_seconds_count", status="succeeded") == 2
 
 
-async def _kill(fixture: AppFixture, instance: str) -> None:
+async def _kill(app_fixture: AppFixture, instance: str) -> None:
     """Kill the process of an instance; its restart policy starts it again."""
-    fixture.engine.kill(instance)
+    app_fixture.engine.kill(instance)

@@ -28,7 +28,7 @@ NEWS = Counter(
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> Iterator[AppFixture]:
+def app_fixture(tmp_path: Path) -> Iterator[AppFixture]:
     made = build(tmp_path)
     made.image("web:1")
     with living(made):
@@ -38,7 +38,7 @@ def fixture(tmp_path: Path) -> Iterator[AppFixture]:
 
 
 @dataclass
-class AtTheTurn:
+class TenSecondClock:
     """Clock that is rounded down to the last ten-second boundary, so that a sample never covers future seconds."""
 
     clock: Clock
@@ -47,25 +47,25 @@ class AtTheTurn:
         return self.clock.now() // 10 * 10
 
 
-def sample(fixture: AppFixture, news: Counter[CountKey]) -> TrafficSampler:
+def sample(app_fixture: AppFixture, news: Counter[CountKey]) -> TrafficSampler:
     """Sample `news` as if ten seconds were over, apart from the sampler of the application."""
-    gateway = FakeGatewayRouter(fixture.sluice.clock)
+    gateway = FakeGatewayRouter(app_fixture.sluice.clock)
     gateway.news = news
-    figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
-    take(fixture, figures)
+    figures = TrafficSampler(app_fixture.sluice.store, TenSecondClock(app_fixture.sluice.clock), gateway)
+    take(app_fixture, figures)
     return figures
 
 
-def take(fixture: AppFixture, figures: TrafficSampler) -> None:
+def take(app_fixture: AppFixture, figures: TrafficSampler) -> None:
     """Take a sample in the server's own event loop."""
-    portal = fixture.client.portal
+    portal = app_fixture.client.portal
     assert portal is not None
     portal.call(figures.sample)
 
 
-def test_traffic_metrics_show_the_last_hour_of_a_service(fixture: AppFixture) -> None:
-    sample(fixture, NEWS)
-    reported = fixture.client.get("/services/web/figures").json()
+def test_traffic_metrics_show_the_last_hour_of_a_service(app_fixture: AppFixture) -> None:
+    sample(app_fixture, NEWS)
+    reported = app_fixture.client.get("/services/web/figures").json()
     assert (reported["service"], reported["step"], len(reported["times"])) == ("web", 10, 360)
     assert (reported["totals"]["requests"], reported["totals"]["errors"]) == (102, 12)
     first, gateway = reported["revisions"]
@@ -77,20 +77,20 @@ def test_traffic_metrics_show_the_last_hour_of_a_service(fixture: AppFixture) ->
 
 
 @pytest.mark.parametrize("window", ["59", "86401", "1h", "-1", ""])
-def test_traffic_metrics_refuse_an_invalid_window(fixture: AppFixture, window: str) -> None:
-    answer = fixture.client.get("/services/web/figures", params={"window": window})
+def test_traffic_metrics_refuse_an_invalid_window(app_fixture: AppFixture, window: str) -> None:
+    answer = app_fixture.client.get("/services/web/figures", params={"window": window})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "window")
 
 
-def test_traffic_metrics_of_an_unknown_service_answer_404(fixture: AppFixture) -> None:
-    answer = fixture.client.get("/services/missing/figures")
+def test_traffic_metrics_of_an_unknown_service_answer_404(app_fixture: AppFixture) -> None:
+    answer = app_fixture.client.get("/services/missing/figures")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_service")
 
 
-def test_prometheus_metrics_have_request_counters_and_a_histogram(fixture: AppFixture) -> None:
-    fixture.sluice.traffic_sampler._router.news = NEWS
-    take(fixture, fixture.sluice.traffic_sampler)
-    lines = fixture.client.get("/metrics").text.splitlines()
+def test_prometheus_metrics_have_request_counters_and_a_histogram(app_fixture: AppFixture) -> None:
+    app_fixture.sluice.traffic_sampler._router.news = NEWS
+    take(app_fixture, app_fixture.sluice.traffic_sampler)
+    lines = app_fixture.client.get("/metrics").text.splitlines()
     labels, duration = 'revision="1",service="web"', "sluice_gateway_request_duration_seconds"
     assert f'sluice_gateway_requests_total{{code="2xx",{labels}}} 90.0' in lines
     assert 'sluice_gateway_requests_total{code="5xx",revision="none",service="web"} 2.0' in lines
@@ -100,27 +100,29 @@ def test_prometheus_metrics_have_request_counters_and_a_histogram(fixture: AppFi
     assert f"{duration}_count{{{labels}}} 100.0" in lines
 
 
-def test_traffic_sample_that_the_store_refuses_is_written_with_the_next_one(fixture: AppFixture, monkeypatch: Any) -> None:
-    gateway = FakeGatewayRouter(fixture.sluice.clock)
-    figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
+def test_traffic_sample_that_the_store_refuses_is_written_with_the_next_one(
+    app_fixture: AppFixture, monkeypatch: Any
+) -> None:
+    gateway = FakeGatewayRouter(app_fixture.sluice.clock)
+    figures = TrafficSampler(app_fixture.sluice.store, TenSecondClock(app_fixture.sluice.clock), gateway)
     gateway.news = NEWS
     with monkeypatch.context() as broken:
         broken.setattr("services.traffic_metrics.sampler.write_samples", _full)
-        take(fixture, figures)
+        take(app_fixture, figures)
     gateway.news = Counter({CountKey("web", 1, 2, None): 1})
-    take(fixture, figures)
-    assert fixture.client.get("/services/web/figures").json()["totals"]["requests"] == 103
+    take(app_fixture, figures)
+    assert app_fixture.client.get("/services/web/figures").json()["totals"]["requests"] == 103
 
 
-def test_traffic_sampler_survives_a_gateway_that_does_not_answer(fixture: AppFixture, monkeypatch: Any) -> None:
-    gateway = FakeGatewayRouter(fixture.sluice.clock)
-    figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
+def test_traffic_sampler_survives_a_gateway_that_does_not_answer(app_fixture: AppFixture, monkeypatch: Any) -> None:
+    gateway = FakeGatewayRouter(app_fixture.sluice.clock)
+    figures = TrafficSampler(app_fixture.sluice.store, TenSecondClock(app_fixture.sluice.clock), gateway)
 
     async def silent() -> None:
         raise RoutingError("The gateway does not answer")
 
     monkeypatch.setattr(gateway, "take_response_counts", silent)
-    take(fixture, figures)
+    take(app_fixture, figures)
     assert figures.totals == {}
 
 

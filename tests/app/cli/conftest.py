@@ -45,7 +45,7 @@ def sluice(stub: Stub, home: Path) -> Sluice:
 
 
 @pytest.fixture
-def fixture(tmp_path: Path, home: Path) -> Iterator[CliFixture]:
+def cli_fixture(tmp_path: Path, home: Path) -> Iterator[CliFixture]:
     """Provide the real Sluice instead of the stub."""
-    with living(CliFixture(tmp_path / "data")) as fixture:
-        yield fixture
+    with living(CliFixture(tmp_path / "data")) as cli_fixture:
+        yield cli_fixture

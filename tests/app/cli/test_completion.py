@@ -13,11 +13,11 @@ from tests.support.cli_fixture import DEPLOY, CliFixture
 SHELLS = ("bash", "zsh", "fish")
 
 
-def tab(fixture: CliFixture, shell: str, line: str, **others: str) -> str:
+def tab(cli_fixture: CliFixture, shell: str, line: str, **others: str) -> str:
     """Return the completions that the shell is offered for the last word of `line`."""
     words = line.split(" ")
     environment = {
-        **fixture.environment,
+        **cli_fixture.environment,
         "_SLUICE_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": line,
         "_TYPER_COMPLETE_WORD_TO_COMPLETE": words[-1],
@@ -29,14 +29,14 @@ def tab(fixture: CliFixture, shell: str, line: str, **others: str) -> str:
     return CliRunner().invoke(cli, [], env=environment).stdout
 
 
-def test_completion_offers_verbs_and_known_names(fixture: CliFixture) -> None:
-    fixture.sluice(*DEPLOY)
+def test_completion_offers_verbs_and_known_names(cli_fixture: CliFixture) -> None:
+    cli_fixture.sluice(*DEPLOY)
     for shell in SHELLS:
-        assert "web" in tab(fixture, shell, "sluice scale w")
-        assert "web" not in tab(fixture, shell, "sluice scale x")
-        assert "1" in tab(fixture, shell, "sluice retry 1")
-        assert "web-r1-2" in tab(fixture, shell, "sluice logs web-")
-        offered = tab(fixture, shell, "sluice ro")
+        assert "web" in tab(cli_fixture, shell, "sluice scale w")
+        assert "web" not in tab(cli_fixture, shell, "sluice scale x")
+        assert "1" in tab(cli_fixture, shell, "sluice retry 1")
+        assert "web-r1-2" in tab(cli_fixture, shell, "sluice logs web-")
+        offered = tab(cli_fixture, shell, "sluice ro")
         assert "rollback" in offered and "restart" not in offered
 
 
@@ -47,10 +47,10 @@ def test_completion_offers_services_for_every_verb_that_takes_one(stub: Stub, sl
     assert sluice(env=dict(asked)).stdout == "web\n"
 
 
-def test_completion_is_empty_and_silent_without_a_server(fixture: CliFixture) -> None:
-    assert tab(fixture, "bash", "sluice scale w", SLUICE_URL="http://127.0.0.1:1").strip() == ""
-    assert tab(fixture, "bash", "sluice scale w", SLUICE_TOKEN="sl_no").strip() == ""
-    assert tab(fixture, "bash", "sluice scale w", SLUICE_URL="nonsense").strip() == ""
+def test_completion_is_empty_and_silent_without_a_server(cli_fixture: CliFixture) -> None:
+    assert tab(cli_fixture, "bash", "sluice scale w", SLUICE_URL="http://127.0.0.1:1").strip() == ""
+    assert tab(cli_fixture, "bash", "sluice scale w", SLUICE_TOKEN="sl_no").strip() == ""
+    assert tab(cli_fixture, "bash", "sluice scale w", SLUICE_URL="nonsense").strip() == ""
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -43,66 +43,66 @@ def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def spec(fixture: CliFixture, service: str) -> dict[str, object]:
-    document = json.loads(fixture.sluice("status", service, "--json").stdout)
+def spec(cli_fixture: CliFixture, service: str) -> dict[str, object]:
+    document = json.loads(cli_fixture.sluice("status", service, "--json").stdout)
     return dict(document["spec"])
 
 
-def test_compose_deploy_follows_every_service_and_prints_each_result(fixture: CliFixture, shop: Path) -> None:
-    result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
+def test_compose_deploy_follows_every_service_and_prints_each_result(cli_fixture: CliFixture, shop: Path) -> None:
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
     assert first.startswith("api deployed: revision 1 (web:2)")
     assert second.startswith("web deployed: revision 1 (web:1)")
     assert "api-r1-1  serves" in result.stderr  # the second may have ended before it is followed: only its result is printed
-    assert spec(fixture, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
-    assert spec(fixture, "web")["labels"] == {"compose.project": "work"}
+    assert spec(cli_fixture, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
+    assert spec(cli_fixture, "web")["labels"] == {"compose.project": "work"}
 
 
 def test_compose_deploy_of_selected_services_works_from_any_directory_with_json(
-    fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
+    cli_fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
-    result = fixture.sluice(
+    result = cli_fixture.sluice(
         "deploy", "-f", str(shop / "compose.yaml"), "--only", "web", "-p", "shop", "--note", "3f2a9c1", "--json"
     )
     document = json.loads(result.stdout)
     assert (document["group"], [each["note"] for each in document["deployments"]]) == (1, ["3f2a9c1"])
-    assert spec(fixture, "web")["labels"] == {"compose.project": "shop"}
+    assert spec(cli_fixture, "web")["labels"] == {"compose.project": "shop"}
 
 
 def test_environment_overrides_the_env_file_and_the_env_file_can_be_replaced(
-    fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
+    cli_fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop / "prod.env").write_text("TAG=2\nPASSED=from prod.env\n")
     monkeypatch.setenv("PASSED", "from here")
-    assert fixture.sluice("deploy", "-f", "compose.yaml", "--only", "web", "--env-file", "prod.env").exit_code == 0
-    assert (spec(fixture, "web")["image"], spec(fixture, "web")["environment"]) == (
+    assert cli_fixture.sluice("deploy", "-f", "compose.yaml", "--only", "web", "--env-file", "prod.env").exit_code == 0
+    assert (spec(cli_fixture, "web")["image"], spec(cli_fixture, "web")["environment"]) == (
         "web:2", {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from here"},
     )  # fmt: skip
 
 
-def test_compose_deploy_exits_1_and_prints_deployments_whose_dependency_failed(fixture: CliFixture, shop: Path) -> None:
+def test_compose_deploy_exits_1_and_prints_deployments_whose_dependency_failed(cli_fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.yaml").write_text(FILE.replace("image: web:2", "image: web:broken"))
-    result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 1
     assert "api: deployment 1 failed (unhealthy_instance)" in result.stdout
     assert "web: deployment 2 failed (dependency_failed): dependency api failed" in result.stdout
 
 
-def test_detached_compose_deploy_prints_the_group_and_its_deployments(fixture: CliFixture, shop: Path) -> None:
-    result = fixture.sluice("deploy", "-f", "compose.yaml", "--detach", "--only", "web")
+def test_detached_compose_deploy_prints_the_group_and_its_deployments(cli_fixture: CliFixture, shop: Path) -> None:
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml", "--detach", "--only", "web")
     assert (result.exit_code, result.stdout) == (0, "Group 1 accepted: deployments 1.\n")
 
 
-def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFixture, shop: Path) -> None:
+def test_unsupported_compose_fields_are_printed_with_their_lines(cli_fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.yaml").write_text(FILE.replace("    depends_on: [api]\n", "    cap_add: [X]\n    read_only: true\n"))
-    result = fixture.sluice("deploy", "-f", "compose.yaml")
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
     assert "  services.web.cap_add: line 6: not supported" in result.stderr
     assert "  services.web.read_only: line 7: not supported" in result.stderr
     assert "docs/compose.md" in result.stderr
-    assert fixture.sluice("ps", "--quiet").stdout == ""
+    assert cli_fixture.sluice("ps", "--quiet").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFix
     ],
 )
 def test_compose_deploy_reports_missing_or_invalid_local_input(
-    fixture: CliFixture, shop: Path, change: str, words: str
+    cli_fixture: CliFixture, shop: Path, change: str, words: str
 ) -> None:
     match change:
         case "TAG":
@@ -126,17 +126,17 @@ def test_compose_deploy_reports_missing_or_invalid_local_input(
             (shop / "compose.yaml").write_text("services:\n\t- a\n")
         case _:
             (shop / ".env").write_text("'what is this\n")
-    result = fixture.sluice("deploy", "-f", "compose.yaml")
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
     assert words in result.stderr
 
 
-def test_options_of_a_service_and_of_a_compose_file_exclude_each_other(fixture: CliFixture, shop: Path) -> None:
+def test_options_of_a_service_and_of_a_compose_file_exclude_each_other(cli_fixture: CliFixture, shop: Path) -> None:
     for given in (("--image", "web:2"), ("--replicas", "3"), ("--no-profile",), ("web",)):
-        result = fixture.sluice("deploy", "-f", "compose.yaml", *given)
+        result = cli_fixture.sluice("deploy", "-f", "compose.yaml", *given)
         assert result.exit_code == 2
         assert "compose.yaml is a Compose file" in result.stderr
-    assert "no Compose file is given" in fixture.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
+    assert "no Compose file is given" in cli_fixture.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
 
 
 def test_compose_request_contains_only_variables_that_the_file_uses(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,31 +85,31 @@ def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home / "work"
 
 
-def spec(fixture: CliFixture, service: str) -> dict[str, Any]:
-    return dict(json.loads(fixture.sluice("status", service, "--json").stdout)["spec"])
+def spec(cli_fixture: CliFixture, service: str) -> dict[str, Any]:
+    return dict(json.loads(cli_fixture.sluice("status", service, "--json").stdout)["spec"])
 
 
-def test_second_compose_file_overrides_the_first_and_drops_nothing_of_it(fixture: CliFixture, shop: Path) -> None:
-    result = fixture.sluice("deploy", "-f", "compose.yaml", "-f", "compose.prod.yaml")
+def test_second_compose_file_overrides_the_first_and_drops_nothing_of_it(cli_fixture: CliFixture, shop: Path) -> None:
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml", "-f", "compose.prod.yaml")
     assert result.exit_code == 0, result.output
-    made = spec(fixture, "web")
+    made = spec(cli_fixture, "web")
     assert made["image"] == "web:2"
     assert made["environment"] == {"DATABASE_URL": "postgres://db/shop", "LOG_LEVEL": "warning"}
     assert (made["port"], made["healthcheck"]) == (80, {"disable": True})
 
 
-def test_refusal_of_merged_files_names_file_and_line(fixture: CliFixture, shop: Path) -> None:
+def test_refusal_of_merged_files_names_file_and_line(cli_fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.prod.yaml").write_text(PROD + "    privileged: true\n    x-sluice: {drain_timeout: soon}\n")
-    result = fixture.sluice("deploy", "-f", "compose.yaml", "-f", "compose.prod.yaml")
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml", "-f", "compose.prod.yaml")
     assert result.exit_code == 2
     assert "  services.web.privileged: compose.prod.yaml, line 6: is not supported" in result.stderr
     (shop / "compose.prod.yaml").write_text(PROD + "    x-sluice: {drain_timeout: soon}\n")
-    refused = fixture.sluice("diff", "-f", "compose.yaml", "-f", "compose.prod.yaml")
+    refused = cli_fixture.sluice("diff", "-f", "compose.yaml", "-f", "compose.prod.yaml")
     assert "  services.web.x-sluice.drain_timeout: compose.prod.yaml, line 6: must be" in refused.stderr
 
 
-def test_warning_of_merged_files_names_file_and_line(fixture: CliFixture, shop: Path) -> None:
-    result = fixture.sluice("deploy", "-f", "compose.yaml", "-f", "compose.prod.yaml")
+def test_warning_of_merged_files_names_file_and_line(cli_fixture: CliFixture, shop: Path) -> None:
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml", "-f", "compose.prod.yaml")
     assert "warning: services.web.ports.0 (compose.yaml, line 5) port 8080 is not published" in result.stderr
 
 
@@ -138,29 +138,29 @@ def test_files_that_cannot_be_merged_are_refused(
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_output_of_compose_config_deploys_from_stdin(fixture: CliFixture, shop: Path, form: str) -> None:
+def test_output_of_compose_config_deploys_from_stdin(cli_fixture: CliFixture, shop: Path, form: str) -> None:
     from services.compose.document import parse
     from tests.compose.test_merge import plain
 
     text = CONFIG if form == "yaml" else json.dumps(plain(parse(CONFIG.replace("$$", "$$$$"), {})))
-    result = fixture.sluice("deploy", "-f", "-", stdin=text)
+    result = cli_fixture.sluice("deploy", "-f", "-", stdin=text)
     assert result.exit_code == 0, result.output
-    made = spec(fixture, "web")
+    made = spec(cli_fixture, "web")
     assert made["environment"] == {"PRICE": "5 $"}
     assert (made["port"], made["links"], made["stop_grace_period"]) == (80, ["api"], 90)
     assert made["labels"] == {"compose.project": "shop"}
     assert "ipam" not in result.stderr
 
 
-def test_env_file_in_raw_format_is_taken_literally(fixture: CliFixture, shop: Path) -> None:
+def test_env_file_in_raw_format_is_taken_literally(cli_fixture: CliFixture, shop: Path) -> None:
     env_files = "    env_file: [{path: app.env, format: raw}, {path: more.env}]\n"
     (shop / "compose.yaml").write_text(BASE + env_files)
     raw = 'QUOTED="keep quotes"\r\nJSON={"a": "b # c"}\n\n # a comment\n  A=$B ${C} \nEMPTY=\nUNSET\n'
     (shop / "app.env").write_bytes(raw.encode())
     (shop / "more.env").write_text('MORE="no quotes" # a comment\n')
-    result = fixture.sluice("deploy", "-f", "compose.yaml")
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 0, result.output
-    environment = spec(fixture, "web")["environment"]
+    environment = spec(cli_fixture, "web")["environment"]
     assert {name: environment[name] for name in environment if name not in ("DATABASE_URL", "LOG_LEVEL")} == {
         "QUOTED": '"keep quotes"', "JSON": '{"a": "b # c"}', "A": "$B ${C} ", "EMPTY": "", "MORE": "no quotes",
     }  # fmt: skip
@@ -174,10 +174,10 @@ def test_env_file_in_raw_format_is_taken_literally(fixture: CliFixture, shop: Pa
         ("[{path: app.env, format: raw}, app.env]", "A=1", "app.env has format: raw in one place and not in another"),
     ],
 )
-def test_invalid_raw_env_file_is_refused(fixture: CliFixture, shop: Path, env_files: str, raw: str, words: str) -> None:
+def test_invalid_raw_env_file_is_refused(cli_fixture: CliFixture, shop: Path, env_files: str, raw: str, words: str) -> None:
     (shop / "compose.yaml").write_text(f"{BASE}    env_file: {env_files}\n")
     (shop / "app.env").write_text(raw)
-    result = fixture.sluice("deploy", "-f", "compose.yaml")
+    result = cli_fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
     assert words in result.stderr
     assert "hunter2" not in result.output

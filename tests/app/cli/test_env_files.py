@@ -179,18 +179,18 @@ def test_invalid_profile_file_is_refused(
     assert words in result.stderr
 
 
-def test_profile_files_switch_a_service_from_prod_to_local_and_back(fixture: CliFixture) -> None:
+def test_profile_files_switch_a_service_from_prod_to_local_and_back(cli_fixture: CliFixture) -> None:
     Path("prod.env").write_text("APP_NAME=web\nINSTANCE_NUM=2\nONLY_PROD=hunter2\n")
     Path("local.env").write_text("APP_NAME=web\nINSTANCE_NUM=1\n")
     deploy = ("deploy", "--image", "web:1", "--set", "healthcheck.disable=true", "--profile-file")
 
     def told() -> tuple[int, Mapping[str, str]]:
-        service = json.loads(fixture.sluice("status", "web", "--json").stdout)
-        started = list(fixture.engine.containers.values())
+        service = json.loads(cli_fixture.sluice("status", "web", "--json").stdout)
+        started = list(cli_fixture.engine.containers.values())
         return service["replicas"], started[-1].spec.fields.environment
 
     for file, count, profile in (("prod.env", 2, "prod"), ("local.env", 1, "local"), ("prod.env", 2, "prod")):
-        result = fixture.sluice(*deploy, file)
+        result = cli_fixture.sluice(*deploy, file)
         assert result.exit_code == 0, result.output
         assert "hunter2" not in result.output
         replicas, environment = told()
@@ -198,16 +198,18 @@ def test_profile_files_switch_a_service_from_prod_to_local_and_back(fixture: Cli
         assert ("ONLY_PROD" in environment) is (profile == "prod")
 
 
-def test_deploy_command_replaces_the_former_deploy_script(fixture: CliFixture) -> None:
+def test_deploy_command_replaces_the_former_deploy_script(cli_fixture: CliFixture) -> None:
     Path("pom.xml").write_text("<project><artifactId>sample-service</artifactId></project>")
     Path("Dockerfile").write_text("FROM scratch\n")
     Path("prod.env").write_text(PROD)
-    assert fixture.sluice("init", "--spring", "--no-ci").exit_code == 0
-    result = fixture.sluice("deploy", "--profile-file", "prod.env", "--build", ".", "--set", "healthcheck={disable: true}")
+    assert cli_fixture.sluice("init", "--spring", "--no-ci").exit_code == 0
+    result = cli_fixture.sluice(
+        "deploy", "--profile-file", "prod.env", "--build", ".", "--set", "healthcheck={disable: true}"
+    )
     assert result.exit_code == 0, result.output
-    built = [tag for tag in fixture.engine.images if tag.startswith("sample-service:2")]
-    started = [container.spec for container in fixture.engine.containers.values()]
-    assert [spec.image_id for spec in started] == [fixture.engine.images[built[0]].id] * 3
+    built = [tag for tag in cli_fixture.engine.images if tag.startswith("sample-service:2")]
+    started = [container.spec for container in cli_fixture.engine.containers.values()]
+    assert [spec.image_id for spec in started] == [cli_fixture.engine.images[built[0]].id] * 3
     for spec in started:
         assert spec.fields.environment["SPRING_PROFILE"] == "prod"
         assert spec.host_port == spec.port

@@ -26,34 +26,34 @@ def test_init_writes_a_file_that_deploys(stub: Stub, sluice: Sluice) -> None:
     }  # fmt: skip
 
 
-def test_init_beside_a_dockerfile_builds_it_and_sluice_deploy_works(fixture: CliFixture) -> None:
+def test_init_beside_a_dockerfile_builds_it_and_sluice_deploy_works(cli_fixture: CliFixture) -> None:
     Path("Dockerfile").write_text("FROM scratch\n  expose 3000/tcp\n")
-    result = fixture.sluice("init", "--no-ci")
+    result = cli_fixture.sluice("init", "--no-ci")
     assert result.exit_code == 0
     assert result.stderr.endswith("Review the file, then run: sluice deploy\n")
     spec = yaml.safe_load(Path("sluice.yaml").read_text())
     assert (spec["service"], spec["build"], spec["port"], "image" in spec) == ("work", ".", 3000, False)
-    deployed = fixture.sluice("deploy", *NO_CHECK)
+    deployed = cli_fixture.sluice("deploy", *NO_CHECK)
     assert deployed.exit_code == 0, deployed.output
     assert deployed.stdout.startswith("work deployed: revision 1 (work:2")
 
 
-def test_init_beside_a_compose_file_writes_nothing_and_its_command_works(fixture: CliFixture) -> None:
+def test_init_beside_a_compose_file_writes_nothing_and_its_command_works(cli_fixture: CliFixture) -> None:
     Path("compose.yaml").write_text("services: {web: {image: 'web:1', ports: ['8000'], healthcheck: {disable: true}}}\n")
-    result = fixture.sluice("init")
+    result = cli_fixture.sluice("init")
     assert (result.exit_code, result.stdout) == (0, "")
     command = result.stderr.strip().rpartition("run: ")[2]
     assert command == "sluice deploy -f compose.yaml"
     assert [path.name for path in Path().iterdir()] == ["compose.yaml"]
-    deployed = fixture.sluice(*command.split()[1:])
+    deployed = cli_fixture.sluice(*command.split()[1:])
     assert deployed.exit_code == 0, deployed.output
-    assert json.loads(fixture.sluice("init", "--json").stdout) == {"service": None, "files": []}
+    assert json.loads(cli_fixture.sluice("init", "--json").stdout) == {"service": None, "files": []}
 
 
-def test_init_names_the_override_that_compose_would_merge(fixture: CliFixture) -> None:
+def test_init_names_the_override_that_compose_would_merge(cli_fixture: CliFixture) -> None:
     Path("docker-compose.yml").write_text("services: {web: {image: 'web:1', healthcheck: {disable: true}}}\n")
     Path("docker-compose.override.yml").write_text("services: {web: {environment: {A: 1}}}\n")
-    stderr = fixture.sluice("init").stderr
+    stderr = cli_fixture.sluice("init").stderr
     assert "run: sluice deploy -f docker-compose.yml -f docker-compose.override.yml\n" in stderr
 
 
@@ -67,13 +67,13 @@ def test_init_beside_both_files_or_with_a_name_writes_a_sluice_yaml(sluice: Slui
     assert yaml.safe_load(Path("sluice.yaml").read_text())["build"] == "."
 
 
-def test_init_in_an_empty_directory_asks_for_an_image_before_the_deployment(fixture: CliFixture) -> None:
-    result = fixture.sluice("init", "--no-ci")
+def test_init_in_an_empty_directory_asks_for_an_image_before_the_deployment(cli_fixture: CliFixture) -> None:
+    result = cli_fixture.sluice("init", "--no-ci")
     assert result.exit_code == 0
     assert "There is no Dockerfile: set `image` in sluice.yaml" in result.stderr
     path = Path("sluice.yaml")
     path.write_text(path.read_text().replace("work:latest", "web:1"))
-    deployed = fixture.sluice("deploy", *NO_CHECK)
+    deployed = cli_fixture.sluice("deploy", *NO_CHECK)
     assert deployed.exit_code == 0, deployed.output
 
 

@@ -105,26 +105,26 @@ def test_timeout_ends_the_command_and_not_the_deployment(stub: Stub, sluice: Slu
     assert stub.deployments[17]["status"] == "progressing"
 
 
-def test_unknown_service_gets_the_nearest_name(fixture: CliFixture) -> None:
-    first = fixture.sluice("deploy", "billing", "--image", "web:1", "--set", "healthcheck.disable=true")
+def test_unknown_service_gets_the_nearest_name(cli_fixture: CliFixture) -> None:
+    first = cli_fixture.sluice("deploy", "billing", "--image", "web:1", "--set", "healthcheck.disable=true")
     assert first.exit_code == 0, first.output
     for arguments in (
         ("scale", "biling", "3"), ("restart", "biling"), ("rollback", "biling"), ("rm", "biling", "--yes"), ("ps", "biling"),
         ("status", "biling"), ("status", "biling", "--follow"), ("logs", "biling"), ("history", "biling"),
         ("open", "biling"), ("pause", "biling"), ("retry", "biling"), ("diff", "biling", "--to", "3"),
     ):  # fmt: skip
-        result = fixture.sluice(*arguments)
+        result = cli_fixture.sluice(*arguments)
         assert result.exit_code == 2, arguments
         assert 'service "biling" not found; did you mean "billing"?' in result.stderr, arguments
-    assert "did you mean" not in fixture.sluice("scale", "other", "3").stderr
-    typo = fixture.sluice("deploy", "biling", "--set", "init=true")
+    assert "did you mean" not in cli_fixture.sluice("scale", "other", "3").stderr
+    typo = cli_fixture.sluice("deploy", "biling", "--set", "init=true")
     assert 'service "biling" does not exist yet; did you mean "billing"?' in typo.stderr
     Path("compose.yaml").write_text("name: shop\nservices:\n  billing: {image: web:1}\n")
-    assert 'did you mean "billing"?' in fixture.sluice("deploy", "-f", "compose.yaml", "--only", "biling").stderr
+    assert 'did you mean "billing"?' in cli_fixture.sluice("deploy", "-f", "compose.yaml", "--only", "biling").stderr
 
 
-def test_refusal_is_in_the_words_of_the_api(fixture: CliFixture) -> None:
-    result = fixture.sluice(
+def test_refusal_is_in_the_words_of_the_api(cli_fixture: CliFixture) -> None:
+    result = cli_fixture.sluice(
         "deploy", "web", "--image", "web:1", "--set", "max_surge=-1", "--set", "port=many", "--set", "init=1", "--set",
         "routes=5", "--set", "environment=5", "--set", "healthcheck.retries=0", "--set", "user=5",
     )  # fmt: skip

@@ -20,13 +20,13 @@ from tests.support.cli_fixture import DEPLOY, CliFixture
 IMAGE = "registry.example.org/team/shop-frontend:3f2a9c1"
 
 
-def test_ps_watch_shows_changes_until_ctrl_c(fixture: CliFixture) -> None:
+def test_ps_watch_shows_changes_until_ctrl_c(cli_fixture: CliFixture) -> None:
     command = [sys.executable, "-c", "from app.cli import main; main()", "ps", "--watch", "--json"]
-    environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, **cli_fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == {"services": [], "instances": []}
-        fixture.sluice(*DEPLOY)
+        cli_fixture.sluice(*DEPLOY)
         while serving(json.loads(process.stdout.readline())) != ["web-r1-1", "web-r1-2"]:
             pass
         process.send_signal(signal.SIGINT)

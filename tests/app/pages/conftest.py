@@ -14,21 +14,23 @@ SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
-    fixture = DashboardFixture(tmp_path)
-    yield fixture
-    fixture.close()
+def dashboard_fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
+    dashboard_fixture = DashboardFixture(tmp_path)
+    yield dashboard_fixture
+    dashboard_fixture.close()
 
 
 @pytest.fixture
-def stranger(fixture: DashboardFixture) -> Iterator[TestClient]:
+def anonymous_browser(dashboard_fixture: DashboardFixture) -> Iterator[TestClient]:
     """Provide a browser without a session; it follows no redirect."""
-    with TestClient(fixture.app, base_url="http://127.0.0.1:7080", follow_redirects=False, headers=SAME_SITE) as client:
+    with TestClient(
+        dashboard_fixture.app, base_url="http://127.0.0.1:7080", follow_redirects=False, headers=SAME_SITE
+    ) as client:
         yield client
 
 
 @pytest.fixture
-def visitor(fixture: DashboardFixture, stranger: TestClient) -> TestClient:
+def admin_browser(dashboard_fixture: DashboardFixture, anonymous_browser: TestClient) -> TestClient:
     """Provide a browser in which the admin has signed in."""
-    assert stranger.post("/ui/sign-in", data={"code": fixture.link()}).status_code == 303
-    return stranger
+    assert anonymous_browser.post("/ui/sign-in", data={"code": dashboard_fixture.link()}).status_code == 303
+    return anonymous_browser

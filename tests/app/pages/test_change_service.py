@@ -17,14 +17,14 @@ from tests.support.dashboard_fixture import DashboardFixture, apart
 
 
 @pytest.fixture(autouse=True)
-def serving(fixture: DashboardFixture) -> None:
+def serving(dashboard_fixture: DashboardFixture) -> None:
     """Let web serve its revision 1 with three instances; its revision 2 never served."""
-    fixture.service()
-    fixture.deployment(status="failed", finished_at=fixture.sluice.clock.now())
+    dashboard_fixture.service()
+    dashboard_fixture.deployment(status="failed", finished_at=dashboard_fixture.sluice.clock.now())
 
 
-def newest(fixture: DashboardFixture) -> dict[str, Any]:
-    with fixture.sluice.store.read_session() as session:
+def newest(dashboard_fixture: DashboardFixture) -> dict[str, Any]:
+    with dashboard_fixture.sluice.store.read_session() as session:
         row = session.exec(select(Deployment).order_by(col(Deployment.id).desc())).first()
         assert row is not None
         return {"id": row.id, "kind": row.kind, "body": row.body, "replicas": row.replicas, "note": row.note}
@@ -36,26 +36,28 @@ def wrong(text: str) -> dict[str, str]:
     return {field: html.unescape(message) for field, message in found}
 
 
-def test_plan_is_shown_without_deploying(fixture: DashboardFixture, visitor: TestClient) -> None:
-    before = newest(fixture)
-    answer = visitor.post("/ui/services/web/scale", data={"step": "plan", "replicas": "5"})
+def test_plan_is_shown_without_deploying(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
+    before = newest(dashboard_fixture)
+    answer = admin_browser.post("/ui/services/web/scale", data={"step": "plan", "replicas": "5"})
     assert answer.status_code == 200
     for shown in ("3 → 5", "sluice scale web 5", "start web-r1-1", "/services/web/scale?wait=600"):
         assert shown in html.unescape(answer.text), shown
-    assert newest(fixture) == before
+    assert newest(dashboard_fixture) == before
 
 
-def test_confirmed_plan_is_deployed_and_redirects_to_its_deployment(fixture: DashboardFixture, visitor: TestClient) -> None:
-    answer = visitor.post("/ui/services/web/scale", data={"step": "do", "replicas": "5"})
-    made = newest(fixture)
+def test_confirmed_plan_is_deployed_and_redirects_to_its_deployment(
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
+) -> None:
+    answer = admin_browser.post("/ui/services/web/scale", data={"step": "do", "replicas": "5"})
+    made = newest(dashboard_fixture)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{made['id']}")
     assert (made["kind"], made["replicas"]) == ("scale", 5)
-    assert fixture.hinted == ["web"]
+    assert dashboard_fixture.hinted == ["web"]
 
 
-def test_deploy_form_accepts_fields_of_every_kind(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_deploy_form_accepts_fields_of_every_kind(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
     answers = {"image": " web:3 ", "replicas": "4", "note": "a ticket", "fields": "environment:\n  LOG_LEVEL: debug\n"}
-    plan = html.unescape(visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text)
+    plan = html.unescape(admin_browser.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text)
     for shown in (
         "environment.LOG_LEVEL",
         "web:3",
@@ -64,34 +66,36 @@ def test_deploy_form_accepts_fields_of_every_kind(fixture: DashboardFixture, vis
     ):
         assert shown in plan, shown
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', plan))
-    assert visitor.post("/ui/services/web/deploy", data={"step": "do", **hidden}).status_code == 303
-    made = newest(fixture)
+    assert admin_browser.post("/ui/services/web/deploy", data={"step": "do", **hidden}).status_code == 303
+    made = newest(dashboard_fixture)
     assert made["body"] == {"image": "web:3", "replicas": 4, "environment": {"LOG_LEVEL": "debug"}}
     assert made["note"] == "a ticket"
 
 
-def test_secret_is_hidden_in_the_plan_and_deployed(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_secret_is_hidden_in_the_plan_and_deployed(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
     answers = {"image": "web:3", "replicas": "", "note": "", "fields": "environment: {API_PASSWORD: hunter2}"}
-    text = visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text
+    text = admin_browser.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text
     hidden = '<input type="hidden" name="fields" value="environment: {API_PASSWORD: hunter2}">'
     assert hidden in text
     assert "hunter2" not in text.replace(hidden, "")
     assert "Secrets are hidden" in text
-    visitor.post("/ui/services/web/deploy", data={"step": "do", **answers})
-    assert newest(fixture)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
+    admin_browser.post("/ui/services/web/deploy", data={"step": "do", **answers})
+    assert newest(dashboard_fixture)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
 
 
-def test_form_keeps_its_answers_when_the_user_goes_back_from_the_plan(visitor: TestClient) -> None:
-    text = visitor.post("/ui/services/web/deploy", data={"step": "change", "image": "web:9", "fields": "port: 81"}).text
+def test_form_keeps_its_answers_when_the_user_goes_back_from_the_plan(admin_browser: TestClient) -> None:
+    text = admin_browser.post(
+        "/ui/services/web/deploy", data={"step": "change", "image": "web:9", "fields": "port: 81"}
+    ).text
     assert 'value="web:9"' in text
     assert "port: 81</textarea>" in text
 
 
-def test_restart_and_remove_show_their_plan_at_once(fixture: DashboardFixture, visitor: TestClient) -> None:
-    assert "sluice restart web" in visitor.get("/ui/services/web/restart").text
-    assert "sluice rm web" in visitor.get("/ui/services/web/remove").text
-    visitor.post("/ui/services/web/remove", data={"step": "do"})
-    assert newest(fixture)["kind"] == "remove"
+def test_restart_and_remove_show_their_plan_at_once(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
+    assert "sluice restart web" in admin_browser.get("/ui/services/web/restart").text
+    assert "sluice rm web" in admin_browser.get("/ui/services/web/remove").text
+    admin_browser.post("/ui/services/web/remove", data={"step": "do"})
+    assert newest(dashboard_fixture)["kind"] == "remove"
 
 
 @pytest.mark.parametrize(
@@ -125,85 +129,95 @@ def test_restart_and_remove_show_their_plan_at_once(fixture: DashboardFixture, v
 )  # fmt: skip
 @pytest.mark.parametrize("step", ["plan", "do"])
 def test_invalid_answers_are_reported_beside_their_field(
-    fixture: DashboardFixture, visitor: TestClient, kind: str, answers: dict[str, str], field: str, said: str, step: str
+    dashboard_fixture: DashboardFixture,
+    admin_browser: TestClient,
+    kind: str,
+    answers: dict[str, str],
+    field: str,
+    said: str,
+    step: str,
 ) -> None:
-    before = newest(fixture)
-    answer = visitor.post(f"/ui/services/web/{kind}", data={"step": step, **answers})
+    before = newest(dashboard_fixture)
+    answer = admin_browser.post(f"/ui/services/web/{kind}", data={"step": step, **answers})
     assert answer.status_code == 422
     assert said in wrong(answer.text)[field]
     assert f'aria-describedby="hint-{field} error-{field}" aria-invalid="true"' in answer.text
     for value in answers.values():
         assert html.escape(value, quote=False)[:200] in answer.text.replace("&#34;", '"').replace("&#39;", "'")
-    assert newest(fixture) == before
+    assert newest(dashboard_fixture) == before
 
 
-def test_error_without_a_field_is_shown_above_the_form(fixture: DashboardFixture, visitor: TestClient) -> None:
-    fixture.service("idle", 1)
-    answer = visitor.get("/ui/services/idle/rollback")
+def test_error_without_a_field_is_shown_above_the_form(
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
+) -> None:
+    dashboard_fixture.service("idle", 1)
+    answer = admin_browser.get("/ui/services/idle/rollback")
     assert answer.status_code == 409
     assert "no earlier revision of idle that differs has served" in answer.text
 
 
 @pytest.mark.parametrize("path", ["missing/scale", "web/nothing", "web/scale/x", "<b>/deploy"])
-def test_form_of_an_unknown_service_or_action_is_404(visitor: TestClient, path: str) -> None:
-    assert visitor.get(f"/ui/services/{path}").status_code == 404
-    assert visitor.post(f"/ui/services/{path}").status_code in (404, 405)
+def test_form_of_an_unknown_service_or_action_is_404(admin_browser: TestClient, path: str) -> None:
+    assert admin_browser.get(f"/ui/services/{path}").status_code == 404
+    assert admin_browser.post(f"/ui/services/{path}").status_code in (404, 405)
 
 
-def test_read_token_cannot_change_a_service(fixture: DashboardFixture, stranger: TestClient) -> None:
-    _, token = apart(fixture.sluice.auth.create("eyes", "read", None, None, SYSTEM))
-    stranger.post("/ui/sign-in", data={"token": token})
-    assert "/ui/services/web/scale" not in stranger.get("/ui/services/web").text
+def test_read_token_cannot_change_a_service(dashboard_fixture: DashboardFixture, anonymous_browser: TestClient) -> None:
+    _, token = apart(dashboard_fixture.sluice.auth.create("eyes", "read", None, None, SYSTEM))
+    anonymous_browser.post("/ui/sign-in", data={"token": token})
+    assert "/ui/services/web/scale" not in anonymous_browser.get("/ui/services/web").text
     for step in ("plan", "do"):
-        answer = stranger.post("/ui/services/web/scale", data={"step": step, "replicas": "5"})
+        answer = anonymous_browser.post("/ui/services/web/scale", data={"step": step, "replicas": "5"})
         assert answer.status_code == 403
         assert 'the scope "deploy" is needed' in html.unescape(answer.text)
-    assert newest(fixture)["kind"] == "deploy"
+    assert newest(dashboard_fixture)["kind"] == "deploy"
 
 
 @pytest.mark.parametrize("kind", ["deploy", "scale", "remove"])
 def test_form_is_refused_at_once_for_a_token_of_other_services(
-    fixture: DashboardFixture, stranger: TestClient, kind: str
+    dashboard_fixture: DashboardFixture, anonymous_browser: TestClient, kind: str
 ) -> None:
-    _, token = apart(fixture.sluice.auth.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
-    stranger.post("/ui/sign-in", data={"token": token})
-    assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
+    _, token = apart(dashboard_fixture.sluice.auth.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
+    anonymous_browser.post("/ui/sign-in", data={"token": token})
+    assert anonymous_browser.get(f"/ui/services/web/{kind}").status_code == 403
 
 
-def test_deploy_scope_changes_only_the_image(fixture: DashboardFixture, stranger: TestClient) -> None:
-    _, token = apart(fixture.sluice.auth.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
-    stranger.post("/ui/sign-in", data={"token": token})
-    assert stranger.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
-    answer = stranger.post("/ui/services/web/deploy", data={"step": "do", "fields": "port: 81"})
+def test_deploy_scope_changes_only_the_image(dashboard_fixture: DashboardFixture, anonymous_browser: TestClient) -> None:
+    _, token = apart(dashboard_fixture.sluice.auth.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
+    anonymous_browser.post("/ui/sign-in", data={"token": token})
+    assert anonymous_browser.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
+    answer = anonymous_browser.post("/ui/services/web/deploy", data={"step": "do", "fields": "port: 81"})
     assert answer.status_code == 403
-    assert stranger.post("/ui/services/web/remove", data={"step": "do"}).status_code == 403
-    fixture.service("api")
-    assert stranger.post("/ui/services/api/scale", data={"step": "do", "replicas": "1"}).status_code == 403
+    assert anonymous_browser.post("/ui/services/web/remove", data={"step": "do"}).status_code == 403
+    dashboard_fixture.service("api")
+    assert anonymous_browser.post("/ui/services/api/scale", data={"step": "do", "replicas": "1"}).status_code == 403
 
 
-def test_change_from_another_site_is_refused(fixture: DashboardFixture, visitor: TestClient) -> None:
-    before = newest(fixture)
-    answer = visitor.post(
+def test_change_from_another_site_is_refused(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
+    before = newest(dashboard_fixture)
+    answer = admin_browser.post(
         "/ui/services/web/scale", data={"step": "do", "replicas": "0"}, headers={"Sec-Fetch-Site": "cross-site"}
     )
     assert answer.status_code == 403
-    assert newest(fixture) == before
+    assert newest(dashboard_fixture) == before
 
 
-def test_digest_is_shortened_in_a_diff_and_complete_on_hover(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_digest_is_shortened_in_a_diff_and_complete_on_hover(
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
+) -> None:
     whole = f"sha256:{'0123456789abcdef' * 4}"
-    fixture.change(Revision, ("web", 1), image_id=whole)
-    text = visitor.get("/ui/services/web/changes?from=1&to=2").text
+    dashboard_fixture.change(Revision, ("web", 1), image_id=whole)
+    text = admin_browser.get("/ui/services/web/changes?from=1&to=2").text
     assert f'title="{whole}">sha256:0123456789ab…</del>' in text
 
 
-def test_changes_page_compares_two_revisions(visitor: TestClient) -> None:
-    text = visitor.get("/ui/services/web/changes", params={"from": "1", "to": "2"}).text
+def test_changes_page_compares_two_revisions(admin_browser: TestClient) -> None:
+    text = admin_browser.get("/ui/services/web/changes", params={"from": "1", "to": "2"}).text
     assert '<del class="mono">web:1</del>' in text
     assert '<ins class="mono">web:2</ins>' in text
     for nonsense in ({}, {"from": "x", "to": "-3"}, {"from": "99"}):
-        assert visitor.get("/ui/services/web/changes", params=nonsense).status_code == 200
-    assert visitor.get("/ui/services/missing/changes").status_code == 404
+        assert admin_browser.get("/ui/services/web/changes", params=nonsense).status_code == 200
+    assert admin_browser.get("/ui/services/missing/changes").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -216,17 +230,19 @@ def test_changes_page_compares_two_revisions(visitor: TestClient) -> None:
     ],
 )
 def test_yaml_bomb_is_refused_at_once(
-    fixture: DashboardFixture, visitor: TestClient, first: str, line: str, said: str
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient, first: str, line: str, said: str
 ) -> None:
     """Forty lines of aliases stand for 9**40 values."""
     lines = [first, *(line.format(n=n, nine=", ".join([f"*a{n - 1}"] * 9)) for n in range(1, 41))]
-    answer = visitor.post("/ui/services/web/deploy", data={"step": "plan", "fields": "\n".join(filter(None, lines))})
+    answer = admin_browser.post("/ui/services/web/deploy", data={"step": "plan", "fields": "\n".join(filter(None, lines))})
     assert answer.status_code == 422
     assert said in wrong(answer.text)["fields"]
 
 
-def test_form_beyond_scope_is_refused_before_it_is_parsed(fixture: DashboardFixture, stranger: TestClient) -> None:
-    _, secret = apart(fixture.sluice.auth.create("reader", "read", None, None, SYSTEM))
-    assert stranger.post("/ui/sign-in", data={"token": secret}).status_code == 303
-    answer = stranger.post("/ui/services/web/deploy", data={"step": "plan", "fields": "not: [YAML"})
+def test_form_beyond_scope_is_refused_before_it_is_parsed(
+    dashboard_fixture: DashboardFixture, anonymous_browser: TestClient
+) -> None:
+    _, secret = apart(dashboard_fixture.sluice.auth.create("reader", "read", None, None, SYSTEM))
+    assert anonymous_browser.post("/ui/sign-in", data={"token": secret}).status_code == 303
+    answer = anonymous_browser.post("/ui/services/web/deploy", data={"step": "plan", "fields": "not: [YAML"})
     assert answer.status_code == 403

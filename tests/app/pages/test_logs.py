@@ -13,25 +13,25 @@ from tests.support.fakes.engine import FakeEngine
 SECRET = {"environment": {"API_TOKEN": "hunter2-hunter2"}}
 
 
-def engine(fixture: DashboardFixture) -> FakeEngine:
-    assert isinstance(fixture.sluice.engine, FakeEngine)
-    return fixture.sluice.engine
+def engine(dashboard_fixture: DashboardFixture) -> FakeEngine:
+    assert isinstance(dashboard_fixture.sluice.engine, FakeEngine)
+    return dashboard_fixture.sluice.engine
 
 
 @pytest.fixture
-def writing(fixture: DashboardFixture) -> DashboardFixture:
+def writing(dashboard_fixture: DashboardFixture) -> DashboardFixture:
     """Provide two instances of web, each with a log line."""
-    fixture.service("web", 2, effective=SECRET)
-    engine(fixture).add_image("web:1")
+    dashboard_fixture.service("web", 2, effective=SECRET)
+    engine(dashboard_fixture).add_image("web:1")
     for slot, text in ((1, "GET /a <script>alert(1)</script>"), (2, "with hunter2-hunter2")):
-        apart(_start(fixture, slot))
-        engine(fixture).write(f"web-r1-{slot}", text)
-    return fixture
+        apart(_start(dashboard_fixture, slot))
+        engine(dashboard_fixture).write(f"web-r1-{slot}", text)
+    return dashboard_fixture
 
 
-async def _start(fixture: DashboardFixture, slot: int) -> None:
-    image = await fixture.sluice.engine.pull("web:1")
-    await fixture.sluice.engine.start(
+async def _start(dashboard_fixture: DashboardFixture, slot: int) -> None:
+    image = await dashboard_fixture.sluice.engine.pull("web:1")
+    await dashboard_fixture.sluice.engine.start(
         InstanceSpec(
             id=f"web-r1-{slot}", service="web", revision=1, deployment=1, slot=slot, hash="h", image_id=image.id,
             address=f"10.99.0.{slot}", port=None,
@@ -39,8 +39,10 @@ async def _start(fixture: DashboardFixture, slot: int) -> None:
     )  # fmt: skip
 
 
-def test_log_lines_of_a_service_name_their_instance_and_mask_secrets(writing: DashboardFixture, visitor: TestClient) -> None:
-    text = visitor.get("/ui/services/web/logs").text
+def test_log_lines_of_a_service_name_their_instance_and_mask_secrets(
+    writing: DashboardFixture, admin_browser: TestClient
+) -> None:
+    text = admin_browser.get("/ui/services/web/logs").text
     assert 'class="who c0">web-r1-1' in text
     assert 'class="who c1">web-r1-2' in text
     assert "GET /a &lt;script&gt;" in text
@@ -50,35 +52,37 @@ def test_log_lines_of_a_service_name_their_instance_and_mask_secrets(writing: Da
     assert 'href="/services/web/logs?tail=10000&amp;timestamps=true" download="web.log"' in text
 
 
-def test_log_search_works_without_javascript(writing: DashboardFixture, visitor: TestClient) -> None:
-    text = visitor.get("/ui/services/web/logs?q=get+%2FA").text
+def test_log_search_works_without_javascript(writing: DashboardFixture, admin_browser: TestClient) -> None:
+    text = admin_browser.get("/ui/services/web/logs?q=get+%2FA").text
     assert "GET /a" in text
     assert "with ***" not in text
-    assert "No line contains “zebra”" in visitor.get("/ui/services/web/logs?q=zebra").text
-    wrong = visitor.get("/ui/services/web/logs?tail=lots&q=GET")
+    assert "No line contains “zebra”" in admin_browser.get("/ui/services/web/logs?q=zebra").text
+    wrong = admin_browser.get("/ui/services/web/logs?tail=lots&q=GET")
     assert wrong.status_code == 422
     assert 'id="error-tail"' in wrong.text
     assert 'value="GET"' in wrong.text
 
 
-def test_instance_log_page_shows_the_stored_log_of_a_failed_instance(writing: DashboardFixture, visitor: TestClient) -> None:
-    text = visitor.get("/ui/instances/web-r1-2/logs").text
+def test_instance_log_page_shows_the_stored_log_of_a_failed_instance(
+    writing: DashboardFixture, admin_browser: TestClient
+) -> None:
+    text = admin_browser.get("/ui/instances/web-r1-2/logs").text
     assert "with ***" in text
     assert "GET /a" not in text
     writing.change(Instance, "web-r1-2", status="failed", stopped_at=1.0, log_tail="last words\nand a </ol>\n")
-    gone = visitor.get("/ui/instances/web-r1-2/logs").text
+    gone = admin_browser.get("/ui/instances/web-r1-2/logs").text
     for shown in ("The instance was removed", "last words", "&lt;/ol&gt;"):
         assert shown in gone
     assert "data-stream" not in gone
 
 
-def test_logs_page_reports_an_engine_that_does_not_answer(writing: DashboardFixture, visitor: TestClient) -> None:
+def test_logs_page_reports_an_engine_that_does_not_answer(writing: DashboardFixture, admin_browser: TestClient) -> None:
     engine(writing).become_unreachable()
-    answer = visitor.get("/ui/services/web/logs")
+    answer = admin_browser.get("/ui/services/web/logs")
     assert answer.status_code == 200
     assert 'role="alert"' in answer.text
 
 
 @pytest.mark.parametrize("path", ["/ui/services/missing/logs", "/ui/instances/web-r9-9/logs", "/ui/instances/%00/logs"])
-def test_log_of_an_unknown_service_or_instance_is_404(visitor: TestClient, path: str) -> None:
-    assert visitor.get(path).status_code == 404
+def test_log_of_an_unknown_service_or_instance_is_404(admin_browser: TestClient, path: str) -> None:
+    assert admin_browser.get(path).status_code == 404

@@ -18,14 +18,14 @@ PAGES = ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in", "/ui/si
 
 
 @pytest.fixture
-def deploying(fixture: DashboardFixture) -> int:
-    fixture.service()
-    return fixture.deployment()
+def deploying(dashboard_fixture: DashboardFixture) -> int:
+    dashboard_fixture.service()
+    return dashboard_fixture.deployment()
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_run_only_scripts_and_styles_of_their_own(deploying: int, visitor: TestClient, path: str) -> None:
-    answer = visitor.get(path)
+def test_pages_run_only_scripts_and_styles_of_their_own(deploying: int, admin_browser: TestClient, path: str) -> None:
+    answer = admin_browser.get(path)
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in policy
@@ -37,9 +37,9 @@ def test_pages_run_only_scripts_and_styles_of_their_own(deploying: int, visitor:
         assert source.startswith("/ui/") or source == "http://gateway.test:8080/web"
 
 
-def test_static_files_are_served_without_a_session(stranger: TestClient) -> None:
-    for address in re.findall(r'(?:src|href)="(/ui/static/[^"]*)"', stranger.get("/ui/sign-in").text):
-        answer = stranger.get(address)
+def test_static_files_are_served_without_a_session(anonymous_browser: TestClient) -> None:
+    for address in re.findall(r'(?:src|href)="(/ui/static/[^"]*)"', anonymous_browser.get("/ui/sign-in").text):
+        answer = anonymous_browser.get(address)
         assert answer.status_code == 200, address
         assert "immutable" in answer.headers["cache-control"]
 
@@ -47,63 +47,67 @@ def test_static_files_are_served_without_a_session(stranger: TestClient) -> None
 @pytest.mark.parametrize(
     "path", ["../main.py", "%2e%2e/settings.py", "vendor/../../main.py", "nothing.js", "vendor/README.md"]
 )
-def test_static_path_outside_the_directory_is_not_served(stranger: TestClient, path: str) -> None:
-    assert stranger.get(f"/ui/static/{path}").status_code in (303, 404)
+def test_static_path_outside_the_directory_is_not_served(anonymous_browser: TestClient, path: str) -> None:
+    assert anonymous_browser.get(f"/ui/static/{path}").status_code in (303, 404)
 
 
-def test_overview_shows_services_and_deployments_in_progress(deploying: int, visitor: TestClient) -> None:
-    text = visitor.get("/ui/").text
+def test_overview_shows_services_and_deployments_in_progress(deploying: int, admin_browser: TestClient) -> None:
+    text = admin_browser.get("/ui/").text
     assert '<a href="/ui/services/web">web</a>' in text
     assert "3 of 3" in text
     assert f"/ui/deployments/{deploying}" in text
     assert "0 of 3 new instances serve" in text
 
 
-def test_overview_reports_an_engine_that_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
-    assert "No services yet" in visitor.get("/ui/").text
-    fixture.sluice.readiness.report("engine", "connection refused")
-    assert "The engine does not answer" in visitor.get("/ui/").text
+def test_overview_reports_an_engine_that_does_not_answer(
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
+) -> None:
+    assert "No services yet" in admin_browser.get("/ui/").text
+    dashboard_fixture.sluice.readiness.report("engine", "connection refused")
+    assert "The engine does not answer" in admin_browser.get("/ui/").text
 
 
 def test_service_page_shows_instances_revisions_deployments_and_warnings(
-    fixture: DashboardFixture, deploying: int, visitor: TestClient
+    dashboard_fixture: DashboardFixture, deploying: int, admin_browser: TestClient
 ) -> None:
-    fixture.sluice.runtime_status.set_warnings("web", [{"code": "no_healthcheck", "message": "any answer below 500 counts"}])
-    fixture.sluice.runtime_status.set_in_flight({"web-r1-2": 41})
-    text = visitor.get("/ui/services/web").text
+    dashboard_fixture.sluice.runtime_status.set_warnings(
+        "web", [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
+    )
+    dashboard_fixture.sluice.runtime_status.set_in_flight({"web-r1-2": 41})
+    text = admin_browser.get("/ui/services/web").text
     for shown in ("web-r1-1", "web-r2-3", "web:1", "any answer below 500 counts", "http://gateway.test:8080/web", ">41<"):
         assert shown in text, shown
 
 
 def test_deployment_page_shows_its_progress_and_the_possible_actions(
-    fixture: DashboardFixture, deploying: int, visitor: TestClient
+    dashboard_fixture: DashboardFixture, deploying: int, admin_browser: TestClient
 ) -> None:
-    fixture.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
-    text = visitor.get(f"/ui/deployments/{deploying}").text
+    dashboard_fixture.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
+    text = admin_browser.get(f"/ui/deployments/{deploying}").text
     for shown in ("r1 → r2", "40 %", "60 %", "deploy requested by ci", "web-r2-3", "3f2a9c1"):
         assert shown in text, shown
     assert re.findall(r'action="/ui/deployments/1/(\w+)"', text) == ["pause", "abort"]
 
 
 def test_deployment_page_names_its_group_and_its_dependencies(
-    fixture: DashboardFixture, deploying: int, visitor: TestClient
+    dashboard_fixture: DashboardFixture, deploying: int, admin_browser: TestClient
 ) -> None:
-    fixture.service("api")
+    dashboard_fixture.service("api")
     waits = [{"deployment": deploying, "required": True}]
-    text = visitor.get(f"/ui/deployments/{fixture.deployment('api', group=5, depends_on=waits)}").text
+    text = admin_browser.get(f"/ui/deployments/{dashboard_fixture.deployment('api', group=5, depends_on=waits)}").text
     assert '<a href="/ui/history?group=5">group 5</a>' in text
     assert f'<a href="/ui/deployments/{deploying}">#{deploying}</a>' in text
-    assert ">Group<" not in visitor.get(f"/ui/deployments/{deploying}").text
+    assert ">Group<" not in admin_browser.get(f"/ui/deployments/{deploying}").text
 
 
 def test_service_without_a_successful_deployment_is_shown_as_never_deployed(
-    fixture: DashboardFixture, visitor: TestClient
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
 ) -> None:
-    fixture.service(replicas=1)
-    fixture.change(Service, "web", revision=None)
-    fixture.change(Instance, "web-r1-1", status="starting")
+    dashboard_fixture.service(replicas=1)
+    dashboard_fixture.change(Service, "web", revision=None)
+    dashboard_fixture.change(Instance, "web-r1-1", status="starting")
     for path in ("/ui/", "/ui/services/web"):
-        text = visitor.get(path).text
+        text = admin_browser.get(path).text
         assert ("never deployed" in text, ">stopped<" in text) == (True, False)
 
 
@@ -118,20 +122,22 @@ def chips(text: str) -> dict[str, tuple[str, int]]:
     return {word: (address.replace("&amp;", "&"), int(number)) for address, number, word in found}
 
 
-def test_overview_is_sorted_by_state_and_name_and_counts_the_states(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_overview_is_sorted_by_state_and_name_and_counts_the_states(
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
+) -> None:
     for name in ("api", "auth", "cart", "mail", "shop", "team", "user", "zeta"):
-        fixture.service(name)
+        dashboard_fixture.service(name)
     for slot in (1, 2, 3):
-        fixture.change(Instance, f"zeta-r1-{slot}", status="unhealthy")
-    fixture.change(Instance, "user-r1-1", status="unhealthy")
-    fixture.sluice.runtime_status.set_warnings("team", [CRASH_LOOPING])
-    fixture.deployment("shop", status="paused")
-    fixture.deployment("mail", status="rolled_back")
-    fixture.deployment("cart")
-    fixture.change(Service, "auth", replicas=0)
+        dashboard_fixture.change(Instance, f"zeta-r1-{slot}", status="unhealthy")
+    dashboard_fixture.change(Instance, "user-r1-1", status="unhealthy")
+    dashboard_fixture.sluice.runtime_status.set_warnings("team", [CRASH_LOOPING])
+    dashboard_fixture.deployment("shop", status="paused")
+    dashboard_fixture.deployment("mail", status="rolled_back")
+    dashboard_fixture.deployment("cart")
+    dashboard_fixture.change(Service, "auth", replicas=0)
     for slot in (1, 2, 3):
-        fixture.change(Instance, f"auth-r1-{slot}", status="stopped")
-    text = visitor.get("/ui/").text
+        dashboard_fixture.change(Instance, f"auth-r1-{slot}", status="stopped")
+    text = admin_browser.get("/ui/").text
     assert states(text) == [
         ("zeta", "down"),
         ("user", "unhealthy"),
@@ -156,59 +162,59 @@ def test_overview_is_sorted_by_state_and_name_and_counts_the_states(fixture: Das
         ("serving", ("/ui/?state=serving", 1)),
         ("stopped", ("/ui/?state=stopped", 1)),
     ]
-    assert ">crash looping<" in visitor.get("/ui/services/team").text
+    assert ">crash looping<" in admin_browser.get("/ui/services/team").text
 
 
 def test_overview_of_services_that_all_serve_has_no_filter_for_problems(
-    fixture: DashboardFixture, visitor: TestClient
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient
 ) -> None:
-    assert chips(visitor.get("/ui/").text) == {}
-    fixture.service("web")
-    assert chips(visitor.get("/ui/").text) == {"all": ("/ui/", 1), "serving": ("/ui/?state=serving", 1)}
+    assert chips(admin_browser.get("/ui/").text) == {}
+    dashboard_fixture.service("web")
+    assert chips(admin_browser.get("/ui/").text) == {"all": ("/ui/", 1), "serving": ("/ui/?state=serving", 1)}
 
 
 def test_failed_instance_is_shown_with_its_log_and_reason(
-    fixture: DashboardFixture, deploying: int, visitor: TestClient
+    dashboard_fixture: DashboardFixture, deploying: int, admin_browser: TestClient
 ) -> None:
-    fixture.change(
+    dashboard_fixture.change(
         Instance, "web-r2-1", status="failed", failed_deployment=deploying, exit_code=3, failure="exited too early",
         log_tail="no DATABASE_URL",
     )  # fmt: skip
-    text = visitor.get(f"/ui/deployments/{deploying}").text
+    text = admin_browser.get(f"/ui/deployments/{deploying}").text
     for shown in ("exit code 3", "exited too early", "no DATABASE_URL"):
         assert shown in text, shown
 
 
-def test_hostile_text_is_escaped_on_every_page(fixture: DashboardFixture, visitor: TestClient) -> None:
-    fixture.service(image=HOSTILE, profile=HOSTILE)
-    id = fixture.deployment(
+def test_hostile_text_is_escaped_on_every_page(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
+    dashboard_fixture.service(image=HOSTILE, profile=HOSTILE)
+    id = dashboard_fixture.deployment(
         message=HOSTILE, note=HOSTILE, image=HOSTILE, reason=HOSTILE, created_by_name=HOSTILE, profile=HOSTILE,
         strategy=HOSTILE, warnings=[{"code": HOSTILE, "message": HOSTILE}],
     )  # fmt: skip
-    fixture.tell(id, "probe", HOSTILE)
-    fixture.change(
+    dashboard_fixture.tell(id, "probe", HOSTILE)
+    dashboard_fixture.change(
         Instance, "web-r2-1", status="failed", failed_deployment=id, failure=HOSTILE, log_tail=f"</pre>{HOSTILE}",
         last_probe={"ok": False, "status": 500, "error": HOSTILE, "at": None},
     )  # fmt: skip
-    fixture.sluice.readiness.report("engine", HOSTILE)
-    fixture.sluice.runtime_status.set_warnings("web", [{"code": HOSTILE, "message": HOSTILE}])
-    fixture.sluice.runtime_status.set_unknown_containers([HOSTILE])
+    dashboard_fixture.sluice.readiness.report("engine", HOSTILE)
+    dashboard_fixture.sluice.runtime_status.set_warnings("web", [{"code": HOSTILE, "message": HOSTILE}])
+    dashboard_fixture.sluice.runtime_status.set_unknown_containers([HOSTILE])
     for path in ("/ui/", "/ui/services/web", f"/ui/deployments/{id}"):
-        text = visitor.get(path).text
+        text = admin_browser.get(path).text
         assert "alert(1)" in text
         assert "<script>" not in text
         assert "<img" not in text
         assert "</pre>&lt;" not in text
         assert "60481729" not in text
     for name in (HOSTILE, "..%2f..", "web%0d%0a", "x" * 5000):
-        answer = visitor.get("/ui/services/" + name.replace("/", "%2f").replace("?", "%3f").replace("#", "%23"))
+        answer = admin_browser.get("/ui/services/" + name.replace("/", "%2f").replace("?", "%3f").replace("#", "%23"))
         assert answer.status_code == 404
         assert "<script>" not in answer.text
 
 
 @pytest.mark.parametrize("id", ["0", "2", "-1", "abc", "9" * 30, "1.5", "²", "%00"])
-def test_unknown_deployment_is_a_404_page(deploying: int, visitor: TestClient, id: str) -> None:
-    answer = visitor.get(f"/ui/deployments/{id}")
+def test_unknown_deployment_is_a_404_page(deploying: int, admin_browser: TestClient, id: str) -> None:
+    answer = admin_browser.get(f"/ui/deployments/{id}")
     assert answer.status_code == 404
     assert "Page not found" in answer.text
 

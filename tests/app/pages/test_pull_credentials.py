@@ -52,18 +52,18 @@ def contexts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_pull_credentials_are_not_reachable_from_pages_and_presenters(
-    fixture: DashboardFixture, visitor: TestClient, contexts: list[Any]
+    dashboard_fixture: DashboardFixture, admin_browser: TestClient, contexts: list[Any]
 ) -> None:
-    fixture.service()
-    fixture.credentials.put(fixture.deployment(), "c2VjcmV0")
+    dashboard_fixture.service()
+    dashboard_fixture.credentials.put(dashboard_fixture.deployment(), "c2VjcmV0")
     for path in PATHS:
-        assert visitor.get(path).status_code == 200, path
+        assert admin_browser.get(path).status_code == 200, path
     assert len(contexts) > len(PATHS)
-    for each in reachable([fixture.sluice.presenter_context, *contexts]):
+    for each in reachable([dashboard_fixture.sluice.presenter_context, *contexts]):
         assert not isinstance(each, PullCredentials)
         assert not (isinstance(each, str) and each == "c2VjcmV0")
 
 
-def test_pull_credentials_are_found_where_they_are_held(fixture: DashboardFixture) -> None:
-    assert fixture.credentials in list(reachable([fixture.sluice.submitter]))
-    assert "c2VjcmV0" not in repr(fixture.credentials)
+def test_pull_credentials_are_found_where_they_are_held(dashboard_fixture: DashboardFixture) -> None:
+    assert dashboard_fixture.credentials in list(reachable([dashboard_fixture.sluice.submitter]))
+    assert "c2VjcmV0" not in repr(dashboard_fixture.credentials)

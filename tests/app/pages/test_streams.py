@@ -24,12 +24,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def client(fixture: DashboardFixture) -> Iterator[httpx.Client]:
+def client(dashboard_fixture: DashboardFixture) -> Iterator[httpx.Client]:
     """Provide a signed-in client of a real server, as only a real server delivers a stream while it is written."""
-    fixture.service()
-    fixture.deployment()
-    with serving(fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
-        answer = client.post("/ui/sign-in", data={"token": fixture.token}, headers={"Sec-Fetch-Site": "same-origin"})
+    dashboard_fixture.service()
+    dashboard_fixture.deployment()
+    with serving(dashboard_fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
+        answer = client.post(
+            "/ui/sign-in", data={"token": dashboard_fixture.token}, headers={"Sec-Fetch-Site": "same-origin"}
+        )
         assert answer.status_code == 303
         yield client
 
@@ -52,7 +54,7 @@ def parts(data: str) -> list[str]:
 
 
 def test_stream_sends_the_whole_page_first_and_then_only_changed_parts(
-    fixture: DashboardFixture, client: httpx.Client
+    dashboard_fixture: DashboardFixture, client: httpx.Client
 ) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -60,36 +62,40 @@ def test_stream_sends_the_whole_page_first_and_then_only_changed_parts(
         assert next(reported)[0] == "hello"
         assert parts(next(reported)[1]) == ["deployment", "failures", "timeline", "events"]
 
-        fixture.change(Instance, "web-r2-1", status="serving")
+        dashboard_fixture.change(Instance, "web-r2-1", status="serving")
         event, data = next(reported)
         assert (event, parts(data)) == ("", ["timeline", "events"])
 
-        fixture.sluice.runtime_status.set_in_flight({"web-r1-1": 97})
-        fixture.wake()
+        dashboard_fixture.sluice.runtime_status.set_in_flight({"web-r1-1": 97})
+        dashboard_fixture.wake()
         event, data = next(reported)
         assert parts(data) == ["timeline"]
         assert ">97<" in data
 
 
-def test_stream_of_the_overview_sends_a_state_that_no_event_reports(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_of_the_overview_sends_a_state_that_no_event_reports(
+    dashboard_fixture: DashboardFixture, client: httpx.Client
+) -> None:
     with client.stream("GET", "/ui/stream") as stream:
         reported = messages(stream)
         assert next(reported)[0] == "hello"
         assert 'data-state="deploying"' in next(reported)[1]
-        fixture.sluice.runtime_status.set_warnings("web", [CRASH_LOOPING])
-        fixture.wake()
+        dashboard_fixture.sluice.runtime_status.set_warnings("web", [CRASH_LOOPING])
+        dashboard_fixture.wake()
         data = next(reported)[1]
         assert 'data-state="crash_looping"' in data
         assert "<strong>1</strong> crash looping</a>" in data
 
 
-def test_stream_batches_many_notifications_into_few_messages(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_batches_many_notifications_into_few_messages(
+    dashboard_fixture: DashboardFixture, client: httpx.Client
+) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         reported = messages(stream)
         next(reported), next(reported)
         began = time.monotonic()
         for count in range(200):
-            fixture.change(Deployment, 1, message=f"step {count}")
+            dashboard_fixture.change(Deployment, 1, message=f"step {count}")
         counted = 0
         for _, data in reported:
             counted += 1
@@ -107,24 +113,24 @@ def test_quiet_stream_sends_heartbeats(client: httpx.Client, monkeypatch: pytest
         assert (events[0], events.count("")) == ("hello", 1)
 
 
-def test_streams_end_when_sluice_stops(fixture: DashboardFixture) -> None:
-    fixture.service()
-    with serving(fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
-        client.post("/ui/sign-in", data={"token": fixture.token}, headers={"Sec-Fetch-Site": "same-origin"})
+def test_streams_end_when_sluice_stops(dashboard_fixture: DashboardFixture) -> None:
+    dashboard_fixture.service()
+    with serving(dashboard_fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
+        client.post("/ui/sign-in", data={"token": dashboard_fixture.token}, headers={"Sec-Fetch-Site": "same-origin"})
         stream = client.send(client.build_request("GET", "/ui/stream"), stream=True)
         reported = messages(stream)
         next(reported), next(reported)
-        assert fixture.sluice.metrics.streams.collect()  # a gauge of open streams
-        assert _open(fixture) == 1
+        assert dashboard_fixture.sluice.metrics.streams.collect()  # a gauge of open streams
+        assert _open(dashboard_fixture) == 1
         began = time.monotonic()
-        assert fixture.loop is not None
-        fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.set)
+        assert dashboard_fixture.loop is not None
+        dashboard_fixture.loop.call_soon_threadsafe(dashboard_fixture.sluice.stopping.set)
         assert list(reported) == []
         assert time.monotonic() - began < 2
-    assert _open(fixture) == 0
+    assert _open(dashboard_fixture) == 0
 
 
-def test_sign_out_ends_the_streams_of_the_session(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_sign_out_ends_the_streams_of_the_session(dashboard_fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as stream:
         reported = messages(stream)
         next(reported), next(reported)
@@ -132,13 +138,13 @@ def test_sign_out_ends_the_streams_of_the_session(fixture: DashboardFixture, cli
         assert [event for event, _ in reported] == ["signed-out"]
 
 
-def test_stream_holds_no_transaction_open(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_holds_no_transaction_open(dashboard_fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as one, client.stream("GET", "/ui/services/web/stream") as two:
         for stream in (one, two):
             reported = messages(stream)
             next(reported), next(reported)
-        fixture.change(Deployment, 1, message="written while they are open")
-        with closing(sqlite3.connect(fixture.sluice.store.path, timeout=5)) as database:
+        dashboard_fixture.change(Deployment, 1, message="written while they are open")
+        with closing(sqlite3.connect(dashboard_fixture.sluice.store.path, timeout=5)) as database:
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert busy == 0, "a reader is still active"
 
@@ -154,17 +160,17 @@ def test_stream_of_an_unknown_deployment_sends_gone_and_ends(client: httpx.Clien
         assert [event for event, _ in messages(stream)] == ["hello", "gone"]
 
 
-def _open(fixture: DashboardFixture) -> float:
-    return next(iter(fixture.sluice.metrics.streams.collect())).samples[0].value
+def _open(dashboard_fixture: DashboardFixture) -> float:
+    return next(iter(dashboard_fixture.sluice.metrics.streams.collect())).samples[0].value
 
 
 def test_stream_of_a_service_shows_the_usage_of_its_instances(
-    fixture: DashboardFixture, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    dashboard_fixture: DashboardFixture, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def loads(instances: Iterable[str]) -> dict[str, UsageRate]:
         return {id: UsageRate(0.25, 64 * 1024**2, None) for id in instances}
 
-    monkeypatch.setattr(fixture.sluice.usage_sampler, "of", loads)
+    monkeypatch.setattr(dashboard_fixture.sluice.usage_sampler, "of", loads)
     assert "64 MiB" not in client.get("/ui/services/web").text, "a page without a stream must not query the engine"
     with client.stream("GET", "/ui/services/web/stream") as stream:
         reported = messages(stream)
@@ -175,32 +181,34 @@ def test_stream_of_a_service_shows_the_usage_of_its_instances(
 
 @pytest.mark.parametrize("path", ["/ui/services/web/stream", "/ui/deployments/1/stream"])
 def test_stream_of_a_bound_token_never_offers_actions_on_other_services(
-    fixture: DashboardFixture, client: httpx.Client, path: str
+    dashboard_fixture: DashboardFixture, client: httpx.Client, path: str
 ) -> None:
     """A bound token reads everything and changes its own services (docs/api.md), though both sessions share fragments."""
-    _, token = apart(fixture.sluice.auth.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
+    _, token = apart(dashboard_fixture.sluice.auth.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
     bound = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
     with bound, client.stream("GET", path) as admins, bound.stream("GET", path) as theirs:
         for stream, offered in ((messages(admins), True), (messages(theirs), False)):
             next(stream)
             first = next(stream)[1]
-            fixture.change(
+            dashboard_fixture.change(
                 Deployment, 1, message="progressing" if offered else "progressing again"
             )  # differs from the message before
             for data in (first, next(stream)[1]):
                 assert bool(re.search(r'/(deploy|abort)"', data)) is offered, data
 
 
-def test_stream_of_a_service_never_carries_parts_of_another_service(fixture: DashboardFixture, client: httpx.Client) -> None:
-    fixture.service("other")
+def test_stream_of_a_service_never_carries_parts_of_another_service(
+    dashboard_fixture: DashboardFixture, client: httpx.Client
+) -> None:
+    dashboard_fixture.service("other")
     with client.stream("GET", "/ui/stream") as overview, client.stream("GET", "/ui/services/web/stream") as webs:
         reported, mine = messages(overview), messages(webs)
         for stream in (reported, mine):
             next(stream), next(stream)
-        other = fixture.deployment("other")
+        other = dashboard_fixture.deployment("other")
         assert "other" in next(reported)[1]
-        fixture.change(Deployment, other, message="progressing")
-        fixture.change(Deployment, 1, message="what web says")
+        dashboard_fixture.change(Deployment, other, message="progressing")
+        dashboard_fixture.change(Deployment, 1, message="what web says")
         data = next(mine)[1]
         assert "what web says" in data
         assert "other" not in data

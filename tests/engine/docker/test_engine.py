@@ -19,7 +19,7 @@ from services.engine.docker.codec import BUILT, NAME, container_config
 from services.engine.docker.engine import DockerEngine
 from services.engine.port import EngineError, EngineEvent, LogConfig
 from services.spec import Resources, VolumeMount
-from tests.support.docker_fixture import IMAGE, DockerFixture, build, docker_fixture
+from tests.support.docker_fixture import IMAGE, DockerFixture, build, open_docker_fixture
 from tests.support.engine_proxy import EngineProxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -28,14 +28,14 @@ WAITS = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[EngineProxy]:
+async def engine_proxy(tmp_path: Path) -> AsyncIterator[EngineProxy]:
     async with EngineProxy(tmp_path / "engine.sock") as it:
         yield it
 
 
 @pytest.fixture
-async def behind_door(fixture: DockerFixture, door: EngineProxy) -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine(fixture.name, fixture.name, IMAGE, base_url=door.base_url)
+async def proxied_engine(docker_fixture: DockerFixture, engine_proxy: EngineProxy) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine(docker_fixture.name, docker_fixture.name, IMAGE, base_url=engine_proxy.base_url)
     yield engine
     engine.close()
 
@@ -58,47 +58,51 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_foreign_containers_are_not_observed_reported_or_stopped(engine: DockerEngine, fixture: DockerFixture) -> None:
-    started = await engine.start(fixture.spec("web-r1-1", script=WAITS))
-    labels = fixture.inspect("web-r1-1")["Config"]["Labels"]
-    image = fixture.client.commit(started.container_id)["Id"]
+async def test_foreign_containers_are_not_observed_reported_or_stopped(
+    engine: DockerEngine, docker_fixture: DockerFixture
+) -> None:
+    started = await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
+    labels = docker_fixture.inspect("web-r1-1")["Config"]["Labels"]
+    image = docker_fixture.client.commit(started.container_id)["Id"]
     strangers = []
     async with aclosing(engine.events()) as events:
         await anext(events)
         looks = {"other": labels, "None": {key: labels[key] for key in ("sluice.name", "sluice.service")}, "committed": {}}
         for name, worn in looks.items():
-            called, alone = f"{fixture.name}-{name}", fixture.client.create_host_config(network_mode="none")
-            made = fixture.client.create_container(
+            called, alone = f"{docker_fixture.name}-{name}", docker_fixture.client.create_host_config(network_mode="none")
+            made = docker_fixture.client.create_container(
                 image, name=called, labels=worn, command=["sleep", "9"], host_config=alone
             )
-            fixture.client.start(made["Id"])
+            docker_fixture.client.start(made["Id"])
             strangers.append(made["Id"])
         assert [view.container_id for view in await engine.observe()] == [started.container_id]
         assert await engine.stop("other", 0) is None
         await engine.remove("other")
-        fixture.client.kill(started.container_id)
+        docker_fixture.client.kill(started.container_id)
         # committing an image pauses the container for a moment
         died = await next_event(events, lambda event: event.instance != "" and event.kind not in ("start", "health"))
         assert (died.kind, died.container_id) == ("die", started.container_id)
-    assert all(fixture.client.inspect_container(stranger)["State"]["Running"] for stranger in strangers)
+    assert all(docker_fixture.client.inspect_container(stranger)["State"]["Running"] for stranger in strangers)
     for stranger in strangers:
-        fixture.client.remove_container(stranger, v=True, force=True)
+        docker_fixture.client.remove_container(stranger, v=True, force=True)
     await engine.remove("web-r1-1")
-    fixture.client.remove_image(image)
+    docker_fixture.client.remove_image(image)
 
 
-async def test_start_without_sluices_network_is_a_transient_error(engine: DockerEngine, fixture: DockerFixture) -> None:
-    fixture.client.remove_network(fixture.name)
-    with pytest.raises(EngineError, match=f'network "{fixture.name}" is missing') as refused:
-        await engine.start(fixture.spec("web-r1-1", script=WAITS))
+async def test_start_without_sluices_network_is_a_transient_error(
+    engine: DockerEngine, docker_fixture: DockerFixture
+) -> None:
+    docker_fixture.client.remove_network(docker_fixture.name)
+    with pytest.raises(EngineError, match=f'network "{docker_fixture.name}" is missing') as refused:
+        await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
     assert refused.value.transient
     assert await engine.observe() == []
 
 
-async def test_engine_hides_instances_of_another_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
-    with docker_fixture() as other_yard:
+async def test_engine_hides_instances_of_another_sluice(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
+    with open_docker_fixture() as other_yard:
         other = DockerEngine(other_yard.name, other_yard.name, IMAGE)
-        mine = await engine.start(fixture.spec("web-r1-1", script=WAITS))
+        mine = await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
         async with aclosing(other.events()) as events:
             await anext(events)
             assert await other.observe() == []
@@ -111,9 +115,9 @@ async def test_engine_hides_instances_of_another_sluice(engine: DockerEngine, fi
         other.close()
 
 
-async def test_instance_is_created_from_its_spec(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_instance_is_created_from_its_spec(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
     await engine.start(
-        fixture.spec(
+        docker_fixture.spec(
             "web-r1-1",
             script=WAITS,
             environment={"GREETING": "a b=c\nd"},
@@ -127,7 +131,7 @@ async def test_instance_is_created_from_its_spec(engine: DockerEngine, fixture: 
             volumes=(VolumeMount(type="tmpfs", target="/fast"),),
         )
     )
-    found = fixture.inspect("web-r1-1")
+    found = docker_fixture.inspect("web-r1-1")
     host, config = found["HostConfig"], found["Config"]
     assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (500_000_000, 64 * 1024**2, 50)
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}}
@@ -135,105 +139,109 @@ async def test_instance_is_created_from_its_spec(engine: DockerEngine, fixture: 
     assert (config["WorkingDir"], config["User"], config["StopSignal"]) == ("/srv", "www-data", "SIGINT")
     assert config["Labels"]["team"] == "locks" and config["Hostname"] == "web-r1-1"
     assert {"GREETING=a b=c\nd", "SLUICE_INSTANCE=web-r1-1", "SLUICE_SERVICE=web", "SLUICE_REVISION=1"} <= set(config["Env"])
-    assert fixture.execute("web-r1-1", "getent", "hosts", "api").split()[:2] == ["10.203.255.1", "api"]
-    assert "/fast" in fixture.execute("web-r1-1", "cat", "/proc/mounts")
+    assert docker_fixture.execute("web-r1-1", "getent", "hosts", "api").split()[:2] == ["10.203.255.1", "api"]
+    assert "/fast" in docker_fixture.execute("web-r1-1", "cat", "/proc/mounts")
 
 
-async def test_instance_joins_the_networks_of_its_spec(engine: DockerEngine, fixture: DockerFixture) -> None:
-    also = f"{fixture.name}-also"
-    fixture.client.create_network(also, driver="bridge", labels={NAME: fixture.name})
-    spec = fixture.spec("web-r1-1", script=WAITS, networks=(also,))
+async def test_instance_joins_the_networks_of_its_spec(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
+    also = f"{docker_fixture.name}-also"
+    docker_fixture.client.create_network(also, driver="bridge", labels={NAME: docker_fixture.name})
+    spec = docker_fixture.spec("web-r1-1", script=WAITS, networks=(also,))
     started = await engine.start(spec)
-    assert set(fixture.inspect("web-r1-1")["NetworkSettings"]["Networks"]) == {fixture.name, also}
+    assert set(docker_fixture.inspect("web-r1-1")["NetworkSettings"]["Networks"]) == {docker_fixture.name, also}
     assert started.address == spec.address
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
 
 
-async def test_instance_cannot_join_the_network_of_a_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_instance_cannot_join_the_network_of_a_sluice(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
     """A Sluice's gateway, registry and instances trust every address of its network."""
-    other = f"{fixture.name}-other"
-    created = fixture.client.create_network(other, driver="bridge", labels={NAME: other})
+    other = f"{docker_fixture.name}-other"
+    created = docker_fixture.client.create_network(other, driver="bridge", labels={NAME: other})
     try:
-        for named in (other, created["Id"], fixture.name):
+        for named in (other, created["Id"], docker_fixture.name):
             assert await engine.networks_exist((named,)) == (named,)
         for named in (other, created["Id"]):
             with pytest.raises(EngineError, match="not open to services"):
-                await engine.start(fixture.spec("web-r1-1", script=WAITS, networks=(named,)))
+                await engine.start(docker_fixture.spec("web-r1-1", script=WAITS, networks=(named,)))
     finally:
-        fixture.client.remove_network(other)
+        docker_fixture.client.remove_network(other)
 
 
-async def test_out_of_memory_kill_is_reported(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_out_of_memory_kill_is_reported(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
     """A busy engine may see the exit before the OOM event, and then never reports OOM: tried up to five times."""
     limit = Resources(memory=16 * 1024**2)
     async with aclosing(engine.events()) as events:
         await anext(events)
         for number in range(1, 6):
-            await engine.start(fixture.spec(f"web-r1-{number}", entrypoint=("tail", "/dev/zero"), resources=limit))
+            await engine.start(docker_fixture.spec(f"web-r1-{number}", entrypoint=("tail", "/dev/zero"), resources=limit))
             died = await next_event(events, lambda event: event.kind == "die")
             view = next(view for view in await engine.observe() if view.instance == f"web-r1-{number}")
             assert (died.exit_code, view.exit_code) == (137, 137)
-            if fixture.inspect(f"web-r1-{number}")["State"]["OOMKilled"]:
+            if docker_fixture.inspect(f"web-r1-{number}")["State"]["OOMKilled"]:
                 break
     assert view.oom_killed
 
 
-async def test_remove_deletes_anonymous_volumes_and_keeps_named_ones(engine: DockerEngine, fixture: DockerFixture) -> None:
-    named = f"{fixture.name}-data"
-    await engine.start(fixture.spec("web-r1-1", script=WAITS, volumes=(VolumeMount(source=named, target="/data"),)))
-    volumes = {mount["Destination"]: mount["Name"] for mount in fixture.inspect("web-r1-1")["Mounts"]}
+async def test_remove_deletes_anonymous_volumes_and_keeps_named_ones(
+    engine: DockerEngine, docker_fixture: DockerFixture
+) -> None:
+    named = f"{docker_fixture.name}-data"
+    await engine.start(docker_fixture.spec("web-r1-1", script=WAITS, volumes=(VolumeMount(source=named, target="/data"),)))
+    volumes = {mount["Destination"]: mount["Name"] for mount in docker_fixture.inspect("web-r1-1")["Mounts"]}
     assert set(volumes) == {"/data", "/scratch"} and volumes["/data"] == named
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
     with pytest.raises(NotFound):
-        fixture.client.inspect_volume(volumes["/scratch"])
-    fixture.client.remove_volume(named)
+        docker_fixture.client.inspect_volume(volumes["/scratch"])
+    docker_fixture.client.remove_volume(named)
 
 
-async def test_host_port_of_another_program_fails_with_port_taken(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_host_port_of_another_program_fails_with_port_taken(
+    engine: DockerEngine, docker_fixture: DockerFixture
+) -> None:
     with socket.socket() as program:
         program.bind(("0.0.0.0", 0))
         program.listen()
         port = program.getsockname()[1]
         with pytest.raises(EngineError) as refused:
-            await engine.start(fixture.spec("web-r1-1", port=port, host_port=port))
+            await engine.start(docker_fixture.spec("web-r1-1", port=port, host_port=port))
     assert refused.value.reason == "port_taken"
-    await engine.start(fixture.spec("web-r1-1", port=port, host_port=port))
-    found = fixture.inspect("web-r1-1")
+    await engine.start(docker_fixture.spec("web-r1-1", port=port, host_port=port))
+    found = docker_fixture.inspect("web-r1-1")
     assert found["HostConfig"]["PortBindings"] == {f"{port}/tcp": [{"HostIp": "", "HostPort": str(port)}]}
     assert f"SERVER_PORT={port}" in found["Config"]["Env"]
 
 
 async def test_full_network_fails_with_no_capacity(
-    engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, docker_fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_engine, "MAX_INSTANCES", 1)
-    await engine.start(fixture.spec("web-r1-1", script=WAITS))
+    await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
     with pytest.raises(EngineError, match="has 1 containers") as refused:
-        await engine.start(fixture.spec("web-r1-2", script=WAITS))
+        await engine.start(docker_fixture.spec("web-r1-2", script=WAITS))
     assert refused.value.reason == "no_capacity"
     assert [view.instance for view in await engine.observe()] == ["web-r1-1"]
 
 
-async def test_created_container_is_started(engine: DockerEngine, fixture: DockerFixture) -> None:
-    spec = fixture.spec("web-r1-1", script=WAITS)
+async def test_created_container_is_started(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
+    spec = docker_fixture.spec("web-r1-1", script=WAITS)
     started = await engine.start(spec)
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
-    body = container_config(spec, fixture.name, fixture.name)
-    made = fixture.client.create_container_from_config(body, f"{fixture.name}-web-r1-1")["Id"]
+    body = container_config(spec, docker_fixture.name, docker_fixture.name)
+    made = docker_fixture.client.create_container_from_config(body, f"{docker_fixture.name}-web-r1-1")["Id"]
     assert [view.state for view in await engine.observe()] == ["created"]
     again = await engine.start(spec)
     assert (again.container_id, again.state, again.address) == (made, "running", started.address)
 
 
 async def test_crash_looping_instance_can_be_stopped_between_two_starts(
-    engine: DockerEngine, fixture: DockerFixture
+    engine: DockerEngine, docker_fixture: DockerFixture
 ) -> None:
-    await engine.start(fixture.spec("web-r1-1", script="sleep 0.3; exit 4"))
+    await engine.start(docker_fixture.spec("web-r1-1", script="sleep 0.3; exit 4"))
     await engine.enable_auto_restart("web-r1-1")
-    await until(lambda: bool(fixture.inspect("web-r1-1")["RestartCount"] >= 2))
+    await until(lambda: bool(docker_fixture.inspect("web-r1-1")["RestartCount"] >= 2))
     async with asyncio.timeout(15):
         stopped = await engine.stop("web-r1-1", 5)
     assert stopped is not None and (stopped.state, stopped.auto_restart) == ("exited", False)
@@ -241,9 +249,9 @@ async def test_crash_looping_instance_can_be_stopped_between_two_starts(
     assert await engine.observe() == []
 
 
-async def test_long_log_line_is_delivered_in_parts(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_long_log_line_is_delivered_in_parts(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
     script = "head -c 200000 /dev/zero | tr '\\0' x; echo; sleep 0.2"
-    await engine.start(fixture.spec("web-r1-1", script=script))
+    await engine.start(docker_fixture.spec("web-r1-1", script=script))
     async with asyncio.timeout(20):
         parts = [part async for part in engine.follow_logs("web-r1-1")]
     assert sum(map(len, parts)) == 200_000 and len(parts) >= 2
@@ -251,55 +259,55 @@ async def test_long_log_line_is_delivered_in_parts(engine: DockerEngine, fixture
 
 
 async def test_event_stream_survives_a_lost_connection(
-    fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
+    docker_fixture: DockerFixture, engine_proxy: EngineProxy, proxied_engine: DockerEngine
 ) -> None:
-    started = await behind_door.start(fixture.spec("web-r1-1", script=WAITS))
-    async with aclosing(behind_door.events()) as events:
+    started = await proxied_engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
+    async with aclosing(proxied_engine.events()) as events:
         assert (await anext(events)).kind == "reconnected"
-        assert [view.state for view in await behind_door.observe()] == ["running"]
-        door.slam()
-        fixture.client.kill(started.container_id)
+        assert [view.state for view in await proxied_engine.observe()] == ["running"]
+        engine_proxy.slam()
+        docker_fixture.client.kill(started.container_id)
         for _ in range(3):
             with pytest.raises(EngineError) as refused:
-                await behind_door.observe()
+                await proxied_engine.observe()
             assert refused.value.transient
-        door.open()
+        engine_proxy.open()
         await next_event(events, lambda event: event.kind == "reconnected")
-        assert [view.state for view in await behind_door.observe()] == ["exited"]
-        assert await behind_door.logs("web-r1-1") == ""
-        await behind_door.remove("web-r1-1")
+        assert [view.state for view in await proxied_engine.observe()] == ["exited"]
+        assert await proxied_engine.logs("web-r1-1") == ""
+        await proxied_engine.remove("web-r1-1")
         await next_event(events, lambda event: event.kind == "destroy")
 
 
 async def test_concurrent_calls_recover_at_once_from_a_lost_connection(
-    fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
+    docker_fixture: DockerFixture, engine_proxy: EngineProxy, proxied_engine: DockerEngine
 ) -> None:
-    await asyncio.gather(*(behind_door.ping() for _ in range(8)))
-    door.slam()
+    await asyncio.gather(*(proxied_engine.ping() for _ in range(8)))
+    engine_proxy.slam()
     with pytest.raises(EngineError):
-        await behind_door.ping()
-    door.open()
-    await asyncio.gather(*(behind_door.ping() for _ in range(8)))
+        await proxied_engine.ping()
+    engine_proxy.open()
+    await asyncio.gather(*(proxied_engine.ping() for _ in range(8)))
 
 
 async def test_interrupted_log_stream_raises_a_transient_error(
-    fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
+    docker_fixture: DockerFixture, engine_proxy: EngineProxy, proxied_engine: DockerEngine
 ) -> None:
-    await behind_door.start(fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
-    async with asyncio.timeout(20), aclosing(behind_door.follow_logs("web-r1-1")) as lines:
+    await proxied_engine.start(docker_fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
+    async with asyncio.timeout(20), aclosing(proxied_engine.follow_logs("web-r1-1")) as lines:
         assert await anext(lines) == "hello"
-        door.slam()
+        engine_proxy.slam()
         with pytest.raises(EngineError) as refused:
             await anext(lines)
     assert refused.value.transient
 
 
 async def test_view_is_cached_until_an_event_or_a_change(
-    engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, docker_fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with aclosing(engine.events()) as events:
         await anext(events)
-        await engine.start(fixture.spec("web-r1-1", script=WAITS))
+        await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
         await next_event(events, lambda event: event.kind == "start")
         first = await engine.observe()
         with monkeypatch.context() as patched:
@@ -309,8 +317,8 @@ async def test_view_is_cached_until_an_event_or_a_change(
         assert [view.auto_restart for view in await engine.observe()] == [True]
 
 
-async def test_threads_end_with_their_readers(engine: DockerEngine, fixture: DockerFixture) -> None:
-    await engine.start(fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
+async def test_threads_end_with_their_readers(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
+    await engine.start(docker_fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
     for _ in range(3):
         async with aclosing(engine.events()) as events, aclosing(engine.follow_logs("web-r1-1")) as lines:
             await anext(events)
@@ -320,9 +328,9 @@ async def test_threads_end_with_their_readers(engine: DockerEngine, fixture: Doc
 
 
 async def test_process_without_a_sigterm_handler_is_stopped_by_sigterm_with_init(
-    engine: DockerEngine, fixture: DockerFixture
+    engine: DockerEngine, docker_fixture: DockerFixture
 ) -> None:
-    await engine.start(fixture.spec("web-r1-1", entrypoint=["sleep", "1000"], init=True))
+    await engine.start(docker_fixture.spec("web-r1-1", entrypoint=["sleep", "1000"], init=True))
     grace = 30
     async with asyncio.timeout(grace / 2):
         stopped = await engine.stop("web-r1-1", grace)
@@ -330,15 +338,15 @@ async def test_process_without_a_sigterm_handler_is_stopped_by_sigterm_with_init
 
 
 async def test_process_without_a_sigterm_handler_is_killed_without_init(
-    engine: DockerEngine, fixture: DockerFixture
+    engine: DockerEngine, docker_fixture: DockerFixture
 ) -> None:
-    await engine.start(fixture.spec("web-r1-1", entrypoint=["sleep", "1000"]))
+    await engine.start(docker_fixture.spec("web-r1-1", entrypoint=["sleep", "1000"]))
     stopped = await engine.stop("web-r1-1", 1)
     assert stopped is not None and stopped.exit_code == 128 + signal.SIGKILL
 
 
-async def test_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, fixture: DockerFixture) -> None:
-    await engine.start(fixture.spec("web-r1-1", script="trap '' TERM; while :; do sleep 1 & wait $!; done"))
+async def test_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
+    await engine.start(docker_fixture.spec("web-r1-1", script="trap '' TERM; while :; do sleep 1 & wait $!; done"))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await engine.stop("web-r1-1", 2)
@@ -346,46 +354,48 @@ async def test_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, fix
     assert stopped is not None and stopped.exit_code == 137
 
 
-async def test_stop_and_remove_of_a_removed_container_succeed(engine: DockerEngine, fixture: DockerFixture) -> None:
-    started = await engine.start(fixture.spec("web-r1-1", script=WAITS))
-    fixture.client.remove_container(started.container_id, v=True, force=True)
+async def test_stop_and_remove_of_a_removed_container_succeed(engine: DockerEngine, docker_fixture: DockerFixture) -> None:
+    started = await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
+    docker_fixture.client.remove_container(started.container_id, v=True, force=True)
     assert await engine.observe() == []
     assert await engine.stop("web-r1-1", 1) is None
     await engine.remove("web-r1-1")
 
 
 @pytest.fixture
-def built(fixture: DockerFixture) -> Iterator[list[str]]:
+def built(docker_fixture: DockerFixture) -> Iterator[list[str]]:
     """Build images with this Sluice's labels and return their tags; one image also has another name."""
-    tags = [f"{fixture.name}/web:{number}" for number in (1, 2, 3, 4)]
+    tags = [f"{docker_fixture.name}/web:{number}" for number in (1, 2, 3, 4)]
     for tag in tags:
-        build(fixture.client, f"FROM {IMAGE}\nLABEL {NAME}={fixture.name} {BUILT}={tag}\nENV TAG={tag}\n", tag)
-    build(fixture.client, f"FROM {tags[0]}\nENV MINE=1\n", f"{fixture.name}/child:1")
-    fixture.client.tag(tags[2], f"{fixture.name}/web", "precious")
+        build(docker_fixture.client, f"FROM {IMAGE}\nLABEL {NAME}={docker_fixture.name} {BUILT}={tag}\nENV TAG={tag}\n", tag)
+    build(docker_fixture.client, f"FROM {tags[0]}\nENV MINE=1\n", f"{docker_fixture.name}/child:1")
+    docker_fixture.client.tag(tags[2], f"{docker_fixture.name}/web", "precious")
     yield tags
-    for image in fixture.client.images(filters={"label": f"{NAME}={fixture.name}"}):
+    for image in docker_fixture.client.images(filters={"label": f"{NAME}={docker_fixture.name}"}):
         for tag in image["RepoTags"] or []:
             with suppress(APIError):
-                fixture.client.remove_image(tag, force=True)
+                docker_fixture.client.remove_image(tag, force=True)
 
 
 async def test_prune_removes_only_unused_images_that_this_sluice_built(
-    engine: DockerEngine, fixture: DockerFixture, built: list[str]
+    engine: DockerEngine, docker_fixture: DockerFixture, built: list[str]
 ) -> None:
-    used = fixture.spec("web-r1-1", image_id=fixture.client.inspect_image(built[3])["Id"], script=WAITS)
+    used = docker_fixture.spec("web-r1-1", image_id=docker_fixture.client.inspect_image(built[3])["Id"], script=WAITS)
     await engine.start(used)
     assert await engine.prune(frozenset({built[1]})) == (built[0],)
-    for tag in (*built[1:], f"{fixture.name}/web:precious", f"{fixture.name}/child:1", IMAGE):
-        assert fixture.client.inspect_image(tag)
+    for tag in (*built[1:], f"{docker_fixture.name}/web:precious", f"{docker_fixture.name}/child:1", IMAGE):
+        assert docker_fixture.client.inspect_image(tag)
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
     assert await engine.prune(frozenset()) == (built[1], built[3])
 
 
-async def test_concurrent_starts_of_one_instance_create_one_container(engine: DockerEngine, fixture: DockerFixture) -> None:
-    spec = fixture.spec("web-r1-1", script=WAITS)
+async def test_concurrent_starts_of_one_instance_create_one_container(
+    engine: DockerEngine, docker_fixture: DockerFixture
+) -> None:
+    spec = docker_fixture.spec("web-r1-1", script=WAITS)
     views = await asyncio.gather(*(engine.start(replace(spec)) for _ in range(4)), return_exceptions=True)
     assert {view.container_id for view in views if not isinstance(view, BaseException)} == {
-        fixture.inspect("web-r1-1")["Id"]
+        docker_fixture.inspect("web-r1-1")["Id"]
     }
     assert [view.state for view in await engine.observe()] == ["running"]

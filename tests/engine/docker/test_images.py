@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-def shop(fixture: DockerFixture) -> Iterator[Registry]:
+def shop(docker_fixture: DockerFixture) -> Iterator[Registry]:
     with registry() as it:
         yield it
-        for image in fixture.client.images(filters={"label": "sluice.test=engine"}):
+        for image in docker_fixture.client.images(filters={"label": "sluice.test=engine"}):
             for tag in image["RepoTags"] or image["RepoDigests"] or []:
                 if tag.startswith(it.host):
                     with suppress(APIError):
-                        fixture.client.remove_image(tag, force=True)
+                        docker_fixture.client.remove_image(tag, force=True)
 
 
 async def test_image_is_pulled(engine: DockerEngine, shop: Registry) -> None:
@@ -42,10 +42,10 @@ async def test_moved_tag_is_pulled_again_and_the_old_image_stays(engine: DockerE
     assert (await engine.pull(first.id)).id == first.id
 
 
-async def test_local_digest_is_not_pulled_again(engine: DockerEngine, fixture: DockerFixture, shop: Registry) -> None:
+async def test_local_digest_is_not_pulled_again(engine: DockerEngine, docker_fixture: DockerFixture, shop: Registry) -> None:
     reference = shop.push("web:1", "one")
     await engine.pull(reference)
-    digest = fixture.client.inspect_image(reference)["RepoDigests"][0]
+    digest = docker_fixture.client.inspect_image(reference)["RepoDigests"][0]
     shop.asked.clear()
     assert (await engine.pull(digest)).exposed_ports == (8080,)
     assert shop.asked == []
@@ -154,11 +154,13 @@ async def test_local_image_is_used_and_the_reason_given_if_the_registry_is_gone(
     assert again.id == image.id and "could not be reached" in again.not_pulled, "it is not asked again for a while"
 
 
-async def test_image_is_pulled_again_by_its_digest(engine: DockerEngine, fixture: DockerFixture, shop: Registry) -> None:
+async def test_image_is_pulled_again_by_its_digest(
+    engine: DockerEngine, docker_fixture: DockerFixture, shop: Registry
+) -> None:
     image = await engine.pull(shop.push("web:1", "one"))
     assert image.digest is not None and image.digest.startswith(f"{shop.host}/web@sha256:")
     await engine.pull(shop.push("web:1", "two"))
-    fixture.client.remove_image(image.digest)
+    docker_fixture.client.remove_image(image.digest)
     assert await engine.find_image(image.id) is None
     assert (await engine.pull(image.digest)).id == image.id
 

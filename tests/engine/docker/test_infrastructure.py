@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-def client(fixture: DockerFixture) -> Any:
-    return fixture.client
+def client(docker_fixture: DockerFixture) -> Any:
+    return docker_fixture.client
 
 
 @pytest.fixture
-def name(fixture: DockerFixture) -> str:
+def name(docker_fixture: DockerFixture) -> str:
     """Return a name whose network does not exist yet, unlike the fixture's."""
-    return f"{fixture.name}-g"
+    return f"{docker_fixture.name}-g"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def infrastructure(client: Any, name: str) -> Iterator[DockerInfrastructure]:
 
 
 @pytest.fixture
-def spec(tmp_path: Path, fixture: DockerFixture) -> GatewaySpec:
+def spec(tmp_path: Path, docker_fixture: DockerFixture) -> GatewaySpec:
     return GatewaySpec(image=IMAGE, directory=str(tmp_path))
 
 
@@ -84,19 +84,21 @@ async def test_configured_subnet_is_used_and_a_later_change_is_refused(
 
 
 async def test_missing_network_gets_its_previous_subnet_or_another_if_that_is_taken(
-    infrastructure: DockerInfrastructure, client: Any, name: str, fixture: DockerFixture
+    infrastructure: DockerInfrastructure, client: Any, name: str, docker_fixture: DockerFixture
 ) -> None:
     before = await infrastructure.ensure_network(None)
     client.remove_network(name)
     assert await infrastructure.inspect_network() is None
     assert await infrastructure.ensure_network(None, before.subnet) == before
     client.remove_network(name)
-    assert (await infrastructure.ensure_network(None, str(fixture.subnet))).subnet != str(fixture.subnet)
+    assert (await infrastructure.ensure_network(None, str(docker_fixture.subnet))).subnet != str(docker_fixture.subnet)
 
 
-async def test_subnet_of_another_network_is_refused(infrastructure: DockerInfrastructure, fixture: DockerFixture) -> None:
+async def test_subnet_of_another_network_is_refused(
+    infrastructure: DockerInfrastructure, docker_fixture: DockerFixture
+) -> None:
     with pytest.raises(EngineError, match="cannot be created"):
-        await infrastructure.ensure_network(str(fixture.subnet))
+        await infrastructure.ensure_network(str(docker_fixture.subnet))
 
 
 @pytest.mark.parametrize("nonsense", ["10.203.0.0/33", "fd00::/64", "10.0.0.0/30", "lots"])

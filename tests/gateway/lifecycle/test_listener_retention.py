@@ -61,34 +61,34 @@ def test_listeners_are_received_as_sent_and_all_are_closed_again(tmp_path: Path,
         each.close()
 
 
-async def kill_its_master(fixture: GatewayFixture) -> None:
-    os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
+async def kill_its_master(gateway_fixture: GatewayFixture) -> None:
+    os.kill(int(gateway_fixture.docker("inspect", "--format", "{{.State.Pid}}", gateway_fixture.name)), signal.SIGKILL)
 
 
-async def kill_its_worker(fixture: GatewayFixture) -> None:
-    os.kill((await pids(fixture))[-1], signal.SIGKILL)
+async def kill_its_worker(gateway_fixture: GatewayFixture) -> None:
+    os.kill((await pids(gateway_fixture))[-1], signal.SIGKILL)
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("harm", [kill_its_master, kill_its_worker])
 async def test_killed_gateway_loses_only_requests_in_flight_and_refuses_none(
-    fixture: GatewayFixture, harm: Callable[[GatewayFixture], Awaitable[None]]
+    gateway_fixture: GatewayFixture, harm: Callable[[GatewayFixture], Awaitable[None]]
 ) -> None:
-    await fixture.serve(service(), 2)
-    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    await gateway_fixture.serve(service(), 2)
+    await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     killed_at: list[float] = []
-    async with load(fixture, Workload(rate=150, slow_seconds=0.3)) as running:
+    async with load(gateway_fixture, Workload(rate=150, slow_seconds=0.3)) as running:
         started_at = time.monotonic()
         for _ in range(3):
             running.mark("serving")
             await answered(running, 100)
-            was = await pids(fixture)
+            was = await pids(gateway_fixture)
             running.mark("dying")
             killed_at.append(time.monotonic() - started_at)
-            await harm(fixture)
+            await harm(gateway_fixture)
             await until(lambda was=was: gone(was))  # type: ignore[misc]
             running.mark("away")
-            await until(lambda was=was: another(fixture, was))  # type: ignore[misc]
+            await until(lambda was=was: another(gateway_fixture, was))  # type: ignore[misc]
             await answered(running, 50)
     counted = running.request_log
     # On a busy machine, a request that waited for the new gateway may still be in flight when this one is killed.
@@ -103,36 +103,38 @@ async def test_killed_gateway_loses_only_requests_in_flight_and_refuses_none(
 
 
 @pytest.mark.docker
-async def test_unpublished_port_refuses_connections_at_once(fixture: GatewayFixture) -> None:
-    await fixture.serve(service(), 1)
-    await fixture.gateway.publish(service("other", 1))
-    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
+async def test_unpublished_port_refuses_connections_at_once(gateway_fixture: GatewayFixture) -> None:
+    await gateway_fixture.serve(service(), 1)
+    await gateway_fixture.gateway.publish(service("other", 1))
+    await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
     before = open_files()
     for _ in range(3):
-        await fixture.gateway.unpublish("other")
-        await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+        await gateway_fixture.gateway.unpublish("other")
+        await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
         await until(lambda: refused(BRIDGE, INTERNAL + 1), within=1)
         # The port is free: Sluice does not mistake its own retained listener for a conflict.
-        await fixture.gateway.publish(service("other", 1))
-        await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
+        await gateway_fixture.gateway.publish(service("other", 1))
+        await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
     await until(lambda: true(open_files() <= before))
 
 
 @pytest.mark.docker
 async def test_listeners_of_a_gateway_that_stays_down_are_released(
-    fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch
+    gateway_fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_retention, "RELEASE_AFTER", 2.0)
-    await fixture.serve(service(), 1)
-    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    fixture.docker("kill", fixture.name)  # The engine does not restart a container that was killed by command.
+    await gateway_fixture.serve(service(), 1)
+    await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    gateway_fixture.docker(
+        "kill", gateway_fixture.name
+    )  # The engine does not restart a container that was killed by command.
     with capture_logs() as said, pytest.raises((ConnectionBroken, OSError)):
-        await fixture.ask("/web")  # Waits until the listener is closed.
+        await gateway_fixture.ask("/web")  # Waits until the listener is closed.
     assert "gateway_sockets_let_go" in [each["event"] for each in said]
     assert await refused("127.0.0.1", PUBLIC)
-    fixture.docker("start", fixture.name)
-    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    assert (await fixture.ask("/web")).status == 200
+    gateway_fixture.docker("start", gateway_fixture.name)
+    await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    assert (await gateway_fixture.ask("/web")).status == 200
 
 
 @pytest.mark.docker
@@ -145,54 +147,59 @@ async def test_listeners_of_a_gateway_without_takeover_are_not_retained(image: s
         return reported[-1]
 
     monkeypatch.setattr(listener_retention, "takes_over_listeners", listen)
-    async with real_gateway(start=AS_BEFORE) as fixture:
-        await fixture.serve(service(), 1)
+    async with real_gateway(start=AS_BEFORE) as gateway_fixture:
+        await gateway_fixture.serve(service(), 1)
         await until(lambda: true(len(reported) > 2))
         assert not any(reported)
-        assert fixture.gateway.retained_binds == set()
-        was = await pids(fixture)
-        await kill_its_master(fixture)
-        await until(lambda: another(fixture, was))
-        assert (await fixture.ask("/web")).status == 200
-        assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
+        assert gateway_fixture.gateway.retained_binds == set()
+        was = await pids(gateway_fixture)
+        await kill_its_master(gateway_fixture)
+        await until(lambda: another(gateway_fixture, was))
+        assert (await gateway_fixture.ask("/web")).status == 200
+        assert gateway_fixture.docker("inspect", "--format", "{{.RestartCount}}", gateway_fixture.name).strip() == "1"
 
 
 @pytest.mark.docker
-async def test_gateway_listens_by_itself_after_sluice_was_stopped_or_killed(fixture: GatewayFixture) -> None:
-    await fixture.serve(service(), 1)
-    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    before = await pids(fixture)
-    await fixture.gateway.close()
-    assert (await fixture.ask("/web")).status == 200
-    assert await pids(fixture) == before
-    assert not (fixture.directory / listener_retention.RETENTION_SOCKET).exists()
+async def test_gateway_listens_by_itself_after_sluice_was_stopped_or_killed(gateway_fixture: GatewayFixture) -> None:
+    await gateway_fixture.serve(service(), 1)
+    await until(lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    before = await pids(gateway_fixture)
+    await gateway_fixture.gateway.close()
+    assert (await gateway_fixture.ask("/web")).status == 200
+    assert await pids(gateway_fixture) == before
+    assert not (gateway_fixture.directory / listener_retention.RETENTION_SOCKET).exists()
     with socket.socket(socket.AF_UNIX) as left:  # A killed Sluice leaves its socket file behind.
-        left.bind(str(fixture.directory / listener_retention.RETENTION_SOCKET))
-    await kill_its_master(fixture)
-    await until(lambda: another(fixture, before))
-    assert (await fixture.ask("/web")).status == 200
-    assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
-    again = HaproxyRouter(fixture.directory)
-    await again.configure(fixture.settings)
-    await again.restore([service()], [instance.endpoint() for instance in fixture.instances])
+        left.bind(str(gateway_fixture.directory / listener_retention.RETENTION_SOCKET))
+    await kill_its_master(gateway_fixture)
+    await until(lambda: another(gateway_fixture, before))
+    assert (await gateway_fixture.ask("/web")).status == 200
+    assert gateway_fixture.docker("inspect", "--format", "{{.RestartCount}}", gateway_fixture.name).strip() == "1"
+    again = HaproxyRouter(gateway_fixture.directory)
+    await again.configure(gateway_fixture.settings)
+    await again.restore([service()], [instance.endpoint() for instance in gateway_fixture.instances])
     await until(lambda: true(again.retained_binds == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     await again.close()
 
 
 @pytest.mark.docker
-async def test_gateway_with_hundreds_of_ports_takes_over_all_listeners(fixture: GatewayFixture) -> None:
+async def test_gateway_with_hundreds_of_ports_takes_over_all_listeners(gateway_fixture: GatewayFixture) -> None:
     numbers = range(200, 500)
-    await asyncio.gather(*(fixture.gateway.publish(service(f"s{n}", n)) for n in numbers))
-    [instance] = await fixture.serve(service(), 1)
-    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), *((BRIDGE, INTERNAL + n) for n in numbers)}))
-    was = await pids(fixture)
-    await kill_its_master(fixture)
+    await asyncio.gather(*(gateway_fixture.gateway.publish(service(f"s{n}", n)) for n in numbers))
+    [instance] = await gateway_fixture.serve(service(), 1)
+    await until(
+        lambda: keeps(gateway_fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), *((BRIDGE, INTERNAL + n) for n in numbers)})
+    )
+    was = await pids(gateway_fixture)
+    await kill_its_master(gateway_fixture)
     await until(lambda: gone(was))
-    asked = (fixture.ask("/", at=BRIDGE, port=INTERNAL), *(fixture.ask("/", at=BRIDGE, port=INTERNAL + n) for n in numbers))
+    asked = (
+        gateway_fixture.ask("/", at=BRIDGE, port=INTERNAL),
+        *(gateway_fixture.ask("/", at=BRIDGE, port=INTERNAL + n) for n in numbers),
+    )
     answers = await asyncio.gather(*asked)
     assert answers[0].headers["x-instance"] == instance.id
     assert {answer.status for answer in answers[1:]} == {503}, "without a backend they answer 503"
-    assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
+    assert gateway_fixture.docker("inspect", "--format", "{{.RestartCount}}", gateway_fixture.name).strip() == "1"
 
 
 def open_files() -> int:
@@ -203,8 +210,8 @@ async def true(value: bool) -> bool:
     return value
 
 
-async def keeps(fixture: GatewayFixture, binds: set[listener_transfer.Bind]) -> bool:
-    return fixture.gateway.retained_binds == binds
+async def keeps(gateway_fixture: GatewayFixture, binds: set[listener_transfer.Bind]) -> bool:
+    return gateway_fixture.gateway.retained_binds == binds
 
 
 async def refused(address: str, port: int) -> bool:
@@ -216,10 +223,10 @@ async def refused(address: str, port: int) -> bool:
     return False
 
 
-async def pids(fixture: GatewayFixture) -> list[int]:
+async def pids(gateway_fixture: GatewayFixture) -> list[int]:
     """Return the ids of the gateway's processes, the master's first; none while it does not run."""
     try:
-        reported = await asyncio.to_thread(fixture.docker, "top", fixture.name, "-o", "pid")
+        reported = await asyncio.to_thread(gateway_fixture.docker, "top", gateway_fixture.name, "-o", "pid")
     except subprocess.CalledProcessError:
         return []
     return sorted(int(word) for word in reported.split() if word.isdigit())
@@ -229,6 +236,6 @@ async def gone(pids: list[int]) -> bool:
     return not any(str(pid) in os.listdir("/proc") for pid in pids)
 
 
-async def another(fixture: GatewayFixture, before: list[int]) -> bool:
+async def another(gateway_fixture: GatewayFixture, before: list[int]) -> bool:
     """Return whether all processes in `before` have ended and a new gateway answers."""
-    return await gone(before) and await fixture.gateway.status() is not None
+    return await gone(before) and await gateway_fixture.gateway.status() is not None

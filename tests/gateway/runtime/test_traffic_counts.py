@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 class Counted:
     """All responses counted since this object was made."""
 
-    def __init__(self, fixture: GatewayFixture) -> None:
-        self._yard = fixture
+    def __init__(self, gateway_fixture: GatewayFixture) -> None:
+        self._yard = gateway_fixture
         self.cells: Counter[CountKey] = Counter()
 
     async def look(self) -> Counter[CountKey]:
@@ -44,88 +44,88 @@ class Counted:
         return found
 
 
-async def counted(fixture: GatewayFixture) -> Counted:
-    made = Counted(fixture)
+async def counted(gateway_fixture: GatewayFixture) -> Counted:
+    made = Counted(gateway_fixture)
     await made.look()
     return made
 
 
-async def test_responses_are_counted_by_service_revision_and_status(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    await fixture.serve(service(), 2)
-    await fixture.serve(service("api", 1), 1)
+async def test_responses_are_counted_by_service_revision_and_status(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    await gateway_fixture.serve(service(), 2)
+    await gateway_fixture.serve(service("api", 1), 1)
     for path in ["/web"] * 5 + ["/web/status/404"] * 3 + ["/web/status/500"] * 2 + ["/api"] * 4:
-        await fixture.ask(path)
+        await gateway_fixture.ask(path)
     assert await counts.statuses() == {("web", 1, 2): 5, ("web", 1, 4): 3, ("web", 1, 5): 2, ("api", 1, 2): 4}
     assert await counts.statuses() == {("web", 1, 2): 5, ("web", 1, 4): 3, ("web", 1, 5): 2, ("api", 1, 2): 4}
 
 
-async def test_time_to_first_byte_is_counted(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    await fixture.serve(service(), 1)
+async def test_time_to_first_byte_is_counted(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    await gateway_fixture.serve(service(), 1)
     for _ in range(90):
-        await fixture.ask("/web")
-    await asyncio.gather(*(fixture.ask("/web/slow?seconds=0.4") for _ in range(10)))
+        await gateway_fixture.ask("/web")
+    await asyncio.gather(*(gateway_fixture.ask("/web/slow?seconds=0.4") for _ in range(10)))
     await counts.look()
     assert counts.percentile(0.5) < 0.1
     assert 0.32 < counts.percentile(0.95) < 0.8
 
 
-async def test_gateway_error_counts_for_the_revision_of_the_failed_instance(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    (instance,) = await fixture.serve(service(), 1)
-    assert (await fixture.ask("/web/hang-up", "POST")).status == 502
+async def test_gateway_error_counts_for_the_revision_of_the_failed_instance(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    (instance,) = await gateway_fixture.serve(service(), 1)
+    assert (await gateway_fixture.ask("/web/hang-up", "POST")).status == 502
     assert await counts.statuses() == {("web", 1, 5): 1}
-    assert (await fixture.ask("/web/hang-up", "POST")).status == 502
-    await fixture.gateway.withdraw("web", instance.id)
-    await fixture.gateway.remove("web", instance.id)
+    assert (await gateway_fixture.ask("/web/hang-up", "POST")).status == 502
+    await gateway_fixture.gateway.withdraw("web", instance.id)
+    await gateway_fixture.gateway.remove("web", instance.id)
     assert await counts.statuses() == {("web", 1, 5): 2}
 
 
-async def test_queue_timeout_counts_for_no_revision(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    await fixture.serve(service(queue_timeout=0.2), 0)
-    assert (await fixture.ask("/web")).status == 503
+async def test_queue_timeout_counts_for_no_revision(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    await gateway_fixture.serve(service(queue_timeout=0.2), 0)
+    assert (await gateway_fixture.ask("/web")).status == 503
     assert await counts.statuses() == {("web", GATEWAY_REVISION, 5): 1}
 
 
-async def test_queued_request_is_counted_once_for_the_revision_that_answers(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    await fixture.gateway.publish(service())
-    instance = await fixture.instance("web-r2-1")
-    asking = asyncio.create_task(fixture.ask("/web"))
-    await until(fixture.gateway.queued_requests)
-    await fixture.gateway.admit(instance.endpoint())
+async def test_queued_request_is_counted_once_for_the_revision_that_answers(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    await gateway_fixture.gateway.publish(service())
+    instance = await gateway_fixture.instance("web-r2-1")
+    asking = asyncio.create_task(gateway_fixture.ask("/web"))
+    await until(gateway_fixture.gateway.queued_requests)
+    await gateway_fixture.gateway.admit(instance.endpoint())
     assert (await asking).status == 200
     assert await counts.statuses() == {("web", 2, 2): 1}
 
 
-async def test_responses_are_counted_once_across_a_reload(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    await fixture.serve(service(), 2)
+async def test_responses_are_counted_once_across_a_reload(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    await gateway_fixture.serve(service(), 2)
     for patience in (31, 32):
         for number in range(20):
-            assert (await fixture.ask(f"/web/orders/{patience}-{number}", "POST")).status == 200
-        await fixture.gateway.publish(replace(service(), request_timeout=patience))
-        assert (await counts.statuses()).total() == sum((await fixture.ledger.executions()).values())
+            assert (await gateway_fixture.ask(f"/web/orders/{patience}-{number}", "POST")).status == 200
+        await gateway_fixture.gateway.publish(replace(service(), request_timeout=patience))
+        assert (await counts.statuses()).total() == sum((await gateway_fixture.ledger.executions()).values())
     assert sum(number for cell, number in counts.cells.items() if cell.bucket is not None) == 40
 
 
-async def test_counts_under_load_across_reloads_have_no_duplicates_and_few_gaps(fixture: GatewayFixture) -> None:
-    counts = await counted(fixture)
-    await fixture.serve(service(), 2)
+async def test_counts_under_load_across_reloads_have_no_duplicates_and_few_gaps(gateway_fixture: GatewayFixture) -> None:
+    counts = await counted(gateway_fixture)
+    await gateway_fixture.serve(service(), 2)
     answered, over = Counter[int](), asyncio.Event()
 
     async def client(number: int) -> None:
         while not over.is_set():
             path = "/web/status/500" if number == 0 else f"/web/orders/{number}-{answered.total()}"
-            answered[(await fixture.ask(path, "POST")).status] += 1
+            answered[(await gateway_fixture.ask(path, "POST")).status] += 1
 
     clients = [asyncio.create_task(client(number)) for number in range(4)]
     for patience in (31, 32):
         before = answered.total()
         await until(lambda before=before: _more(answered, before + 300))  # type: ignore[misc]
-        await fixture.gateway.publish(replace(service(), request_timeout=patience))
+        await gateway_fixture.gateway.publish(replace(service(), request_timeout=patience))
     over.set()
     await asyncio.gather(*clients)
     reported = await counts.statuses()

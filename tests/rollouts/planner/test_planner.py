@@ -14,8 +14,8 @@ from tests.support.builders import (
     drained,
     draining,
     instance,
-    news,
-    olds,
+    new_instances,
+    old_instances,
     plan_for,
     planned_steps,
     ready,
@@ -43,7 +43,7 @@ def test_ready_instance_is_admitted() -> None:
 
 
 def test_deployment_succeeds_when_exactly_desired_instances_serve() -> None:
-    assert plan_for(to(3), *news()).outcome == Succeeded()
+    assert plan_for(to(3), *new_instances()).outcome == Succeeded()
 
 
 def test_instance_not_admitted_by_every_router_does_not_serve() -> None:
@@ -51,53 +51,61 @@ def test_instance_not_admitted_by_every_router_does_not_serve() -> None:
 
 
 def test_rolling_update_starts_all_new_instances_beside_old_ones() -> None:
-    assert planned_steps(to(3), *olds()) == (Create(1), Create(2), Create(3))
+    assert planned_steps(to(3), *old_instances()) == (Create(1), Create(2), Create(3))
 
 
 def test_rolling_update_drains_old_instances_only_once_new_ones_serve() -> None:
-    assert planned_steps(to(3), *olds(), *news(2), ready("new-3", ready_at=None)) == ()
-    assert planned_steps(to(3), *olds(), *news(3)) == (MarkDraining("old-1"), MarkDraining("old-2"), MarkDraining("old-3"))
+    assert planned_steps(to(3), *old_instances(), *new_instances(2), ready("new-3", ready_at=None)) == ()
+    assert planned_steps(to(3), *old_instances(), *new_instances(3)) == (
+        MarkDraining("old-1"),
+        MarkDraining("old-2"),
+        MarkDraining("old-3"),
+    )
 
 
 def test_deployment_is_unfinished_while_old_instance_drains() -> None:
-    assert plan_for(to(3), *news(), draining("old-1")).outcome is None
+    assert plan_for(to(3), *new_instances(), draining("old-1")).outcome is None
 
 
 def test_batch_is_as_large_as_max_surge() -> None:
-    assert planned_steps(to(3, max_surge=1), *olds()) == (Create(1),)
-    assert planned_steps(to(4, max_surge="50%"), *olds(4)) == (Create(1), Create(2))
+    assert planned_steps(to(3, max_surge=1), *old_instances()) == (Create(1),)
+    assert planned_steps(to(4, max_surge="50%"), *old_instances(4)) == (Create(1), Create(2))
 
 
 def test_old_instances_drain_after_batch_up_to_max_unavailable() -> None:
-    assert planned_steps(to(3, max_surge=1), *olds(), *news(1)) == (MarkDraining("old-3"),)
+    assert planned_steps(to(3, max_surge=1), *old_instances(), *new_instances(1)) == (MarkDraining("old-3"),)
 
 
 def test_next_batch_waits_until_old_instance_is_removed() -> None:
-    assert planned_steps(to(3, max_surge=1), *olds(2), drained("old-3"), *news(1)) == (Stop("old-3"),)
-    assert planned_steps(to(3, max_surge=1), *olds(2), *news(1)) == (Create(2),)
+    assert planned_steps(to(3, max_surge=1), *old_instances(2), drained("old-3"), *new_instances(1)) == (Stop("old-3"),)
+    assert planned_steps(to(3, max_surge=1), *old_instances(2), *new_instances(1)) == (Create(2),)
 
 
 def test_old_instance_drains_first_without_surge() -> None:
     target = to(3, max_surge=0, max_unavailable=1)
-    assert planned_steps(target, *olds()) == (MarkDraining("old-3"),)
-    assert planned_steps(target, *olds(2)) == (Create(1),)
+    assert planned_steps(target, *old_instances()) == (MarkDraining("old-3"),)
+    assert planned_steps(target, *old_instances(2)) == (Create(1),)
 
 
 def test_unhealthy_old_instance_drains_before_serving_one() -> None:
-    assert planned_steps(to(3, max_surge=0, max_unavailable=1), *olds(2), sick("old-3")) == (MarkDraining("old-3"),)
+    assert planned_steps(to(3, max_surge=0, max_unavailable=1), *old_instances(2), sick("old-3")) == (MarkDraining("old-3"),)
 
 
 def test_rollout_proceeds_when_percentages_round_to_zero() -> None:
-    assert planned_steps(to(1, max_surge=0, max_unavailable="25%"), *olds(1)) == (MarkDraining("old-1"),)
+    assert planned_steps(to(1, max_surge=0, max_unavailable="25%"), *old_instances(1)) == (MarkDraining("old-1"),)
 
 
 def test_superseded_instances_that_never_served_are_drained_first() -> None:
     half_done = [starting("mid-1"), starting("mid-2"), starting("mid-3")]
-    assert planned_steps(to(3), *olds(), *half_done) == (MarkDraining("mid-1"), MarkDraining("mid-2"), MarkDraining("mid-3"))
+    assert planned_steps(to(3), *old_instances(), *half_done) == (
+        MarkDraining("mid-1"),
+        MarkDraining("mid-2"),
+        MarkDraining("mid-3"),
+    )
 
 
 def test_recreate_drains_all_old_instances_first() -> None:
-    assert planned_steps(to(2, strategy="recreate"), *olds(2)) == (MarkDraining("old-1"), MarkDraining("old-2"))
+    assert planned_steps(to(2, strategy="recreate"), *old_instances(2)) == (MarkDraining("old-1"), MarkDraining("old-2"))
 
 
 def test_recreate_creates_nothing_while_old_instance_runs() -> None:
@@ -138,7 +146,7 @@ def test_scale_out_fills_free_slots() -> None:
 
 
 def test_scale_in_drains_highest_slots() -> None:
-    assert planned_steps(to(1), *news(3)) == (MarkDraining("new-2"), MarkDraining("new-3"))
+    assert planned_steps(to(1), *new_instances(3)) == (MarkDraining("new-2"), MarkDraining("new-3"))
 
 
 def test_scale_in_drains_unhealthy_instance_first() -> None:
@@ -146,13 +154,13 @@ def test_scale_in_drains_unhealthy_instance_first() -> None:
 
 
 def test_scale_to_zero_succeeds_when_no_instance_is_left() -> None:
-    assert planned_steps(to(0), *news(2)) == (MarkDraining("new-1"), MarkDraining("new-2"))
+    assert planned_steps(to(0), *new_instances(2)) == (MarkDraining("new-1"), MarkDraining("new-2"))
     assert plan_for(to(0), drained("new-1")).outcome is None
     assert plan_for(to(0)).outcome == Succeeded()
 
 
 def test_change_of_size_and_revision_stays_within_surge() -> None:
-    assert planned_steps(to(2), *olds(5)) == (MarkDraining("old-3"), MarkDraining("old-4"), MarkDraining("old-5"))
+    assert planned_steps(to(2), *old_instances(5)) == (MarkDraining("old-3"), MarkDraining("old-4"), MarkDraining("old-5"))
 
 
 def test_restart_replaces_instances_with_equal_hash() -> None:
@@ -164,15 +172,15 @@ def test_restart_replaces_instances_with_equal_hash() -> None:
 
 def test_drained_instance_is_stopped_then_removed() -> None:
     target = to(1)
-    assert planned_steps(target, *news(1), draining("old-1", admitted=True)) == (Withdraw("old-1"),)
-    assert planned_steps(target, *news(1), draining("old-1")) == ()
-    assert planned_steps(target, *news(1), drained("old-1")) == (Stop("old-1"),)
-    assert planned_steps(target, *news(1), drained("old-1", container="exited")) == (Remove("old-1"),)
-    assert planned_steps(target, *news(1), drained("old-1", container="none")) == (Remove("old-1"),)
+    assert planned_steps(target, *new_instances(1), draining("old-1", admitted=True)) == (Withdraw("old-1"),)
+    assert planned_steps(target, *new_instances(1), draining("old-1")) == ()
+    assert planned_steps(target, *new_instances(1), drained("old-1")) == (Stop("old-1"),)
+    assert planned_steps(target, *new_instances(1), drained("old-1", container="exited")) == (Remove("old-1"),)
+    assert planned_steps(target, *new_instances(1), drained("old-1", container="none")) == (Remove("old-1"),)
 
 
 def test_idle_instance_is_not_drained_while_old_worker_may_still_send() -> None:
-    assert planned_steps(to(1), *news(1), draining("old-1", in_flight=0, drained=False)) == ()
+    assert planned_steps(to(1), *new_instances(1), draining("old-1", in_flight=0, drained=False)) == ()
 
 
 def test_container_that_never_started_is_removed_directly() -> None:
@@ -181,24 +189,30 @@ def test_container_that_never_started_is_removed_directly() -> None:
 
 def test_drain_timeout_force_closes_then_stops_instance() -> None:
     target = to(1, drain_timeout=30)
-    assert plan_for(target, *news(1), draining("old-1")).requeue_at == NOW + 28
-    assert planned_steps(target, *news(1), draining("old-1", draining_since=NOW - 30)) == (ForceClose("old-1"),)
+    assert plan_for(target, *new_instances(1), draining("old-1")).requeue_at == NOW + 28
+    assert planned_steps(target, *new_instances(1), draining("old-1", draining_since=NOW - 30)) == (ForceClose("old-1"),)
     cut = draining("old-1", draining_since=NOW - 31, force_closed_at=NOW - 1)
-    assert plan_for(target, *news(1), cut).requeue_at == NOW - 1 + FORCE_CLOSE_GRACE
-    assert planned_steps(target, *news(1), replace(cut, drained=True)) == (Stop("old-1"),)
+    assert plan_for(target, *new_instances(1), cut).requeue_at == NOW - 1 + FORCE_CLOSE_GRACE
+    assert planned_steps(target, *new_instances(1), replace(cut, drained=True)) == (Stop("old-1"),)
     long_ago = replace(cut, draining_since=NOW - 60, force_closed_at=NOW - FORCE_CLOSE_GRACE)
-    assert planned_steps(target, *news(1), long_ago) == (Stop("old-1"),)
+    assert planned_steps(target, *new_instances(1), long_ago) == (Stop("old-1"),)
 
 
 def test_drain_timeout_starts_when_no_client_can_send_any_more() -> None:
     target, left = to(1, drain_timeout=30), NOW - 90
     unheard = draining("old-1", draining_since=left, drain_not_before=math.inf)
-    assert (planned_steps(target, *news(1), unheard), plan_for(target, *news(1), unheard).requeue_at) == ((), None)
+    assert (planned_steps(target, *new_instances(1), unheard), plan_for(target, *new_instances(1), unheard).requeue_at) == (
+        (),
+        None,
+    )
     cached = replace(unheard, drain_not_before=NOW + 20)
-    assert (planned_steps(target, *news(1), cached), plan_for(target, *news(1), cached).requeue_at) == ((), NOW + 20)
-    assert planned_steps(target, *news(1), replace(unheard, drain_not_before=NOW - 29)) == ()
-    assert planned_steps(target, *news(1), replace(unheard, drain_not_before=NOW - 30)) == (ForceClose("old-1"),)
+    assert (planned_steps(target, *new_instances(1), cached), plan_for(target, *new_instances(1), cached).requeue_at) == (
+        (),
+        NOW + 20,
+    )
+    assert planned_steps(target, *new_instances(1), replace(unheard, drain_not_before=NOW - 29)) == ()
+    assert planned_steps(target, *new_instances(1), replace(unheard, drain_not_before=NOW - 30)) == (ForceClose("old-1"),)
 
 
 def test_force_close_of_recalled_drain_does_not_count_for_next_drain() -> None:
-    assert planned_steps(to(1), *news(1), draining("old-1", force_closed_at=NOW - 500)) == ()
+    assert planned_steps(to(1), *new_instances(1), draining("old-1", force_closed_at=NOW - 500)) == ()

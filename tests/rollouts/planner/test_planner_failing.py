@@ -13,13 +13,13 @@ from tests.support.builders import (
     dead,
     drained,
     draining,
-    going_back,
-    news,
-    olds,
+    new_instances,
+    old_instances,
     plan_for,
     planned_steps,
     ready,
     refused,
+    rolling_back,
     serving,
     sick,
     starting,
@@ -38,7 +38,7 @@ def test_planner_wakes_at_deadline() -> None:
 
 
 def test_deadline_ignores_drain_after_new_instances_serve() -> None:
-    assert plan_for(to(1, deadline=NOW - 100), *news(1), draining("old-1")).outcome is None
+    assert plan_for(to(1, deadline=NOW - 100), *new_instances(1), draining("old-1")).outcome is None
 
 
 def test_deadline_allows_for_drain_that_new_instances_wait_for() -> None:
@@ -66,14 +66,14 @@ def test_milestone_grows_with_every_step_of_rollout() -> None:
 
 
 def test_exit_before_readiness_fails_deployment_at_once() -> None:
-    made = plan_for(to(3), *olds(), starting("new-1"), dead("new-2"), starting("new-3"))
+    made = plan_for(to(3), *old_instances(), starting("new-1"), dead("new-2"), starting("new-3"))
     assert made.outcome == Failed("unhealthy_instance", "new-2 exited with code 1", "new-2")
     assert made.steps == ()
 
 
 def test_crash_of_new_instance_after_serving_fails_deployment() -> None:
     came_back = serving("new-1", died=True, exit_description="exited with code 137 after it had served")
-    assert isinstance(plan_for(to(2), *olds(1), came_back, serving("new-2")).outcome, Failed)
+    assert isinstance(plan_for(to(2), *old_instances(1), came_back, serving("new-2")).outcome, Failed)
 
 
 def test_engine_refusal_fails_deployment_with_engine_message() -> None:
@@ -111,12 +111,12 @@ def test_instance_that_failed_before_resume_is_replaced() -> None:
 
 def test_rollback_recalls_draining_instances() -> None:
     warm = [drained("old-1"), draining("old-2")]
-    assert planned_steps(going_back(2), *warm, serving("new-1")) == (Recall("old-1"), Recall("old-2"))
+    assert planned_steps(rolling_back(2), *warm, serving("new-1")) == (Recall("old-1"), Recall("old-2"))
 
 
 def test_rollback_recalls_instance_that_echoes_out_of_service_of_registry() -> None:
     echoing = draining("old-1", healthy=False, drain_not_before=NOW + 30)
-    assert planned_steps(going_back(1), echoing, serving("new-1")) == (Recall("old-1"),)
+    assert planned_steps(rolling_back(1), echoing, serving("new-1")) == (Recall("old-1"),)
 
 
 @pytest.mark.parametrize(
@@ -131,55 +131,58 @@ def test_rollback_recalls_instance_that_echoes_out_of_service_of_registry() -> N
     ],
 )
 def test_rollback_replaces_instance_that_cannot_be_recalled(cold: dict[str, Any]) -> None:
-    steps = planned_steps(going_back(1, max_surge=2), draining("old-1", **cold), serving("new-1"))
+    steps = planned_steps(rolling_back(1, max_surge=2), draining("old-1", **cold), serving("new-1"))
     assert Recall("old-1") not in steps and Create(1) in steps
 
 
 def test_rollback_recalls_only_as_many_as_are_missing() -> None:
-    assert planned_steps(going_back(2), serving("old-1"), draining("old-2"), draining("old-3"))[0] == Recall("old-2")
+    assert planned_steps(rolling_back(2), serving("old-1"), draining("old-2"), draining("old-3"))[0] == Recall("old-2")
 
 
 def test_rollback_drains_new_instances_once_old_ones_serve() -> None:
-    assert planned_steps(going_back(2), *olds(2), *news(2)) == (MarkDraining("new-1"), MarkDraining("new-2"))
+    assert planned_steps(rolling_back(2), *old_instances(2), *new_instances(2)) == (
+        MarkDraining("new-1"),
+        MarkDraining("new-2"),
+    )
 
 
 def test_rollback_keeps_new_instances_serving_until_old_ones_serve() -> None:
-    assert planned_steps(going_back(2), starting("old-1"), starting("old-2"), *news(2)) == ()
+    assert planned_steps(rolling_back(2), starting("old-1"), starting("old-2"), *new_instances(2)) == ()
 
 
 def test_rollback_drains_new_instances_that_do_not_serve_at_once() -> None:
-    steps = planned_steps(going_back(2), serving("old-1"), starting("old-2"), starting("new-1"), ready("new-2"))
+    steps = planned_steps(rolling_back(2), serving("old-1"), starting("old-2"), starting("new-1"), ready("new-2"))
     assert steps == (MarkDraining("new-1"), MarkDraining("new-2"))
 
 
 def test_rollback_of_scale_drains_added_instances() -> None:
     added = [serving("old-3", deployment=NEW), starting("old-4", deployment=NEW)]
-    assert planned_steps(going_back(2), *olds(2), *added) == (MarkDraining("old-3"), MarkDraining("old-4"))
+    assert planned_steps(rolling_back(2), *old_instances(2), *added) == (MarkDraining("old-3"), MarkDraining("old-4"))
 
 
 def test_rollback_of_restart_is_not_failed_by_its_failed_instance() -> None:
     failed = dead("old-9", deployment=NEW, created_at=NOW - 20)
-    made = plan_for(going_back(2), serving("old-1"), draining("old-2"), failed)
+    made = plan_for(rolling_back(2), serving("old-1"), draining("old-2"), failed)
     assert (made.outcome, made.steps) == (None, (Recall("old-2"),))
 
 
 def test_rollback_fails_when_its_own_instance_fails() -> None:
-    made = plan_for(going_back(1), dead("old-1", deployment=NEW, created_at=NOW))
+    made = plan_for(rolling_back(1), dead("old-1", deployment=NEW, created_at=NOW))
     assert made.outcome == Failed("unhealthy_instance", "old-1 exited with code 1", "old-1")
 
 
 def test_paused_deployment_creates_drains_and_admits_nothing_new() -> None:
-    assert planned_steps(to(3, paused=True), *olds(), ready("new-1")) == ()
-    assert planned_steps(to(1, paused=True), *olds(1), *news(1)) == ()
+    assert planned_steps(to(3, paused=True), *old_instances(), ready("new-1")) == ()
+    assert planned_steps(to(1, paused=True), *old_instances(1), *new_instances(1)) == ()
 
 
 def test_paused_deployment_finishes_drains_and_readmits_restarted_instance() -> None:
     back = ready("old-1", died=True)
-    assert planned_steps(to(2, paused=True), back, drained("old-2"), *news(1)) == (Stop("old-2"), Admit("old-1"))
+    assert planned_steps(to(2, paused=True), back, drained("old-2"), *new_instances(1)) == (Stop("old-2"), Admit("old-1"))
 
 
 def test_paused_deployment_neither_succeeds_nor_exceeds_its_deadline() -> None:
-    assert plan_for(to(1, paused=True), *news(1)).outcome is None
+    assert plan_for(to(1, paused=True), *new_instances(1)).outcome is None
     late = starting("new-1", started_at=NOW - 500)
     assert plan_for(to(1, paused=True, deadline=NOW - 100), late).outcome is None
 

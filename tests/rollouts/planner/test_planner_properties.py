@@ -58,7 +58,7 @@ KINDS = [
 operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**24))
 
 
-class Dice:
+class ChoiceSequence:
     """One number that gives many small choices, so that a history stays short and shrinks well."""
 
     def __init__(self, number: int) -> None:
@@ -70,7 +70,7 @@ class Dice:
 
 
 @dataclass
-class Course:
+class RolloutModel:
     """Reduced model of the controller and the state writer around the planner."""
 
     world: SimulatedCluster
@@ -106,7 +106,7 @@ class Course:
         timing = {"start_period": 20.0, "drain_timeout": 10.0, "stop_grace": 5.0}
         return DesiredState(hash=where[0], replicas=where[1], **{**timing, **policy, **others})
 
-    def begin(self, wanted: tuple[str, int], policy: dict[str, Any], dice: Dice, *, restart: bool = False) -> None:
+    def begin(self, wanted: tuple[str, int], policy: dict[str, Any], dice: ChoiceSequence, *, restart: bool = False) -> None:
         if self.status != "steady":
             self.ended.append("superseded")
         self.deployment += 1
@@ -189,7 +189,7 @@ class Course:
         self.status = "steady"
         self.world.head_for(self.target)
 
-    def happen(self, kind: str, dice: Dice) -> None:
+    def happen(self, kind: str, dice: ChoiceSequence) -> None:
         """Apply one operation of a history."""
         observed = self.world
         copies = list(observed.copies.values())
@@ -223,7 +223,7 @@ class Course:
             if kind in ("die", "die and return", "vanish"):
                 observed.die(copy, returns=kind == "die and return", vanishes=kind == "vanish")
             elif kind == "sicken":
-                observed.sicken(copy)
+                observed.make_unhealthy(copy)
             elif kind == "heal":
                 observed.heal(copy)
             elif kind == "disconnect":
@@ -257,7 +257,7 @@ class Course:
         raise AssertionError(f"it does not end: {self.target} {self.world.observed()}")
 
 
-def live(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]]) -> Course:
+def run_history(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]]) -> RolloutModel:
     """Run a history from its first deployment to its end."""
     rest = [FATES[fate] for fate in fates]
     over = False
@@ -265,10 +265,10 @@ def live(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]])
     def next_fate() -> InstanceBehaviour:
         return rest.pop(0) if rest and not over else GOOD
 
-    course = Course(SimulatedCluster(next_fate, routed=routed))
-    course.begin(("a", 3), POLICIES[len(history) % len(POLICIES)], Dice(len(fates)))
+    course = RolloutModel(SimulatedCluster(next_fate, routed=routed))
+    course.begin(("a", 3), POLICIES[len(history) % len(POLICIES)], ChoiceSequence(len(fates)))
     for kind, number in history:
-        course.happen(kind, Dice(number))
+        course.happen(kind, ChoiceSequence(number))
     over = True
     course.settle()
     return course
@@ -285,7 +285,7 @@ quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Healt
 @histories
 @settings(max_examples=50, **quietly)
 def test_random_histories_violate_no_invariant(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
-    live(fates, routed, history)
+    run_history(fates, routed, history)
 
 
 @pytest.mark.slow
@@ -293,7 +293,7 @@ def test_random_histories_violate_no_invariant(fates: list[int], routed: bool, h
 @histories
 @settings(max_examples=HISTORIES, **quietly)
 def test_many_random_histories_violate_no_invariant(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
-    live(fates, routed, history)
+    run_history(fates, routed, history)
 
 
 times = st.sampled_from([None, 0.0, 1.0, 50.0, 99.0, 100.0, 101.0, 1e12])

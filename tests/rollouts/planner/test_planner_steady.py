@@ -26,7 +26,7 @@ from tests.support.builders import (
     dead,
     drained,
     draining,
-    olds,
+    old_instances,
     plan_for,
     planned_steps,
     ready,
@@ -150,7 +150,7 @@ def test_deployment_that_replaces_nothing_succeeds_at_once() -> None:
 
 
 def test_progress_counts_instances_by_state() -> None:
-    made = plan_for(to(3), serving("new-1"), ready("new-2"), dead("new-3"), *olds(2), draining("old-3"))
+    made = plan_for(to(3), serving("new-1"), ready("new-2"), dead("new-3"), *old_instances(2), draining("old-3"))
     assert made.progress == Progress(desired=3, ready=2, serving=1, old_serving=2, draining=1, failed=1)
 
 

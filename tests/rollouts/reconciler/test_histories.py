@@ -50,7 +50,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data / DATABASE
 
 
-class Dice:
+class ChoiceSequence:
     """One number that gives many small choices."""
 
     def __init__(self, number: int) -> None:
@@ -61,7 +61,7 @@ class Dice:
         return options[index]
 
 
-async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> None:
+async def happen(simulation: ControllerSimulation, kind: str, dice: ChoiceSequence) -> None:
     """Apply one operation of a history."""
     running = sorted(simulation.engine.containers)
     one = dice.pick(running) if running else ""
@@ -118,29 +118,29 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
         case "busy" if one:
             simulation.busy(one, dice.pick([1, 8, 300]))
         case "sicken" | "heal" if one in simulation.gateway.present.servers:
-            simulation.gateway.sicken(one, healthy=kind == "heal")
+            simulation.gateway.make_unhealthy(one, healthy=kind == "heal")
 
 
-def live(empty: Path, history: Sequence[tuple[str, int]]) -> None:
+def run_history(empty: Path, history: Sequence[tuple[str, int]]) -> None:
     """Run a history from the first deployment until the service is idle, and check the end."""
     shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shelf) as data:
         path = Path(data) / DATABASE
         shutil.copy(empty, path)
 
-        async def story() -> None:
+        async def scenario() -> None:
             simulation = ControllerSimulation(path)
             await simulation.begin()
             try:
                 await simulation.deploy("web:1", replicas=2)
                 for kind, number in history:
-                    await happen(simulation, kind, Dice(number))
+                    await happen(simulation, kind, ChoiceSequence(number))
                 await simulation.settle()
                 simulation.check()
             finally:
                 await simulation.end()
 
-        run(story)
+        run(scenario)
 
 
 histories = st.lists(operations, min_size=12, max_size=40)
@@ -150,7 +150,7 @@ quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Healt
 @given(history=histories)
 @settings(max_examples=5, **quietly)
 def test_random_histories_converge(empty: Path, history: list[tuple[str, int]]) -> None:
-    live(empty, history)
+    run_history(empty, history)
 
 
 @pytest.mark.slow
@@ -158,4 +158,4 @@ def test_random_histories_converge(empty: Path, history: list[tuple[str, int]]) 
 @given(history=histories)
 @settings(max_examples=HISTORIES, **quietly)
 def test_many_random_histories_converge(empty: Path, history: list[tuple[str, int]]) -> None:
-    live(empty, history)
+    run_history(empty, history)

@@ -12,7 +12,7 @@ from services.rollouts.requests.command import DeployRequest
 from services.routing.port import RoutedService, RoutingError
 from services.store.tables import Deployment
 from tests.support.controller_simulation import CHECK, SERVICE, ControllerSimulation
-from tests.support.controller_stories import Tell, deployment, until
+from tests.support.controller_stories import RunScenario, deployment, until
 
 TAKEN = "10.203.0.1:8000 is in use on this machine"
 
@@ -48,9 +48,9 @@ class Refusing:
 
 @pytest.mark.parametrize("lasting", [True, False])
 def test_unservable_link_fails_deployment_that_requests_it(
-    tell: Tell, monkeypatch: pytest.MonkeyPatch, lasting: bool
+    run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch, lasting=lasting)
         await until(simulation, await deploy(simulation, "api"))
         await until(simulation, await deploy(simulation, SERVICE))
@@ -62,11 +62,11 @@ def test_unservable_link_fails_deployment_that_requests_it(
         first = await until(simulation, await deploy(simulation, "first", links=["api"]), within=10 if lasting else 60)
         assert (first.status, first.reason) == ("failed", "gateway_unverified")
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_link_succeeds_in_next_deployment_once_servable(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_link_succeeds_in_next_deployment_once_servable(run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, "api"))
         refusing.refused = {"api"}
@@ -75,22 +75,26 @@ def test_link_succeeds_in_next_deployment_once_servable(tell: Tell, monkeypatch:
         await until(simulation, await deploy(simulation, SERVICE, links=["api"]), "succeeded")
         assert simulation.gateway.services["api"].linked is True
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_unservable_link_fails_deployment_of_zero_replicas(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_unservable_link_fails_deployment_of_zero_replicas(
+    run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, "api"))
         refusing.refused = {"api"}
         row = await until(simulation, await deploy(simulation, SERVICE, links=["api"], replicas=0))
         assert (row.status, row.reason) == ("failed", "gateway_unverified")
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_unservable_link_does_not_affect_deployments_of_its_target(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_unservable_link_does_not_affect_deployments_of_its_target(
+    run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, "api"))
         refusing.refused = {"api"}
@@ -102,24 +106,24 @@ def test_unservable_link_does_not_affect_deployments_of_its_target(tell: Tell, m
         await until(simulation, await simulation.submit(commands.scale("api", 3)), "succeeded")
         assert len([id for id in simulation.gateway.present.servers if id.startswith("api-")]) == 3
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_links_to_missing_or_portless_services_are_not_waited_for(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_links_to_missing_or_portless_services_are_not_waited_for(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await deploy(simulation, "worker", port=None))
         await until(simulation, await deploy(simulation, SERVICE, links=["worker", "later"]), "succeeded")
 
-    tell(story)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("lasting", [True, False])
 def test_route_change_refused_by_gateway_fails_and_is_rolled_back(
-    tell: Tell, monkeypatch: pytest.MonkeyPatch, lasting: bool
+    run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
     """The change replaces no instance, so the plan alone would succeed at once."""
 
-    async def story(simulation: ControllerSimulation) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch, wholly=True, lasting=lasting)
         await until(simulation, await deploy(simulation, SERVICE))
         refusing.refused = {SERVICE}
@@ -129,11 +133,13 @@ def test_route_change_refused_by_gateway_fails_and_is_rolled_back(
         refusing.refused = set()
         await until(simulation, await deploy(simulation, SERVICE, routes=[{"path_prefix": "/new"}]), "succeeded")
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_linked_service_fails_when_its_first_publication_is_refused(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_linked_service_fails_when_its_first_publication_is_refused(
+    run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, SERVICE, links=["api"]), "succeeded")
         refusing.refused = {"api"}
@@ -141,11 +147,11 @@ def test_linked_service_fails_when_its_first_publication_is_refused(tell: Tell, 
         assert (row.status, row.reason) == ("failed", "gateway_unverified")
         assert [each.status for each in simulation.rows(Deployment) if each.service == SERVICE] == ["succeeded"]
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_past_router_error_does_not_fail_deployment_with_long_drain(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_past_router_error_does_not_fail_deployment_with_long_drain(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await deploy(simulation, SERVICE, drain_timeout=120))
         simulation.gateway.fail_next("withdraw")
         simulation.busy(f"{SERVICE}-r1-1", 50)
@@ -154,4 +160,4 @@ def test_past_router_error_does_not_fail_deployment_with_long_drain(tell: Tell) 
         assert deployment(simulation, id).status == "progressing"
         await until(simulation, id, "succeeded")
 
-    tell(story)
+    run_scenario(scenario)

@@ -40,53 +40,53 @@ class ObserverFixture:
 
 
 @pytest.fixture
-def fixture(tmp_path: Path) -> ObserverFixture:
+def observer_fixture(tmp_path: Path) -> ObserverFixture:
     return ObserverFixture(tmp_path)
 
 
-async def test_router_that_does_not_answer_is_reported_by_its_name(fixture: ObserverFixture) -> None:
-    fixture.registry.silent = True
+async def test_router_that_does_not_answer_is_reported_by_its_name(observer_fixture: ObserverFixture) -> None:
+    observer_fixture.registry.silent = True
     with pytest.raises(RoutingError):
-        await fixture.observer.observe("web", ServiceState())
-    assert fixture.readiness.not_ready() == {"registry": "The gateway does not answer"}
-    fixture.registry.silent = False
-    await fixture.observer.observe("web", ServiceState())
-    assert fixture.readiness.not_ready() == {}
+        await observer_fixture.observer.observe("web", ServiceState())
+    assert observer_fixture.readiness.not_ready() == {"registry": "The gateway does not answer"}
+    observer_fixture.registry.silent = False
+    await observer_fixture.observer.observe("web", ServiceState())
+    assert observer_fixture.readiness.not_ready() == {}
 
 
-async def test_engine_that_does_not_answer_is_reported_as_engine(fixture: ObserverFixture) -> None:
-    fixture.engine.become_unreachable()
+async def test_engine_that_does_not_answer_is_reported_as_engine(observer_fixture: ObserverFixture) -> None:
+    observer_fixture.engine.become_unreachable()
     with pytest.raises(EngineError):
-        await fixture.observer.observe("web", ServiceState())
-    assert list(fixture.readiness.not_ready()) == ["engine"]
+        await observer_fixture.observer.observe("web", ServiceState())
+    assert list(observer_fixture.readiness.not_ready()) == ["engine"]
 
 
-async def test_operation_that_ends_during_the_observation_is_observed_again(fixture: ObserverFixture) -> None:
+async def test_operation_that_ends_during_the_observation_is_observed_again(observer_fixture: ObserverFixture) -> None:
     state = ServiceState()
 
     async def end(_call: str, _service: str) -> None:
         state.operations.pop("web-r1-1", None)
 
-    fixture.gateway.before = end
+    observer_fixture.gateway.before = end
     state.operations = {key: asyncio.create_task(asyncio.sleep(3600)) for key in ("web-r1-1", "web-r1-2")}
     tasks = list(state.operations.values())
-    observation = await fixture.observer.observe("web", state)
+    observation = await observer_fixture.observer.observe("web", state)
     for task in tasks:
         task.cancel()
     assert observation.busy == {"web-r1-2"}
-    assert [call for call, _ in fixture.gateway.calls] == ["observe", "observe"]
+    assert [call for call, _ in observer_fixture.gateway.calls] == ["observe", "observe"]
 
 
-async def test_service_waits_only_for_links_that_are_still_unserved(fixture: ObserverFixture) -> None:
-    fixture.states["api"] = ServiceState(published=RoutedService("api", 8000, 20001))
-    assert (await fixture.observer.observe("web", ServiceState())).unserved_links == {"api": None}
-    fixture.links.wait("web", frozenset({"api"}), 0)
-    assert fixture.enqueued == []
-    fixture.links.publication_changed()
-    assert fixture.enqueued == ["web"]
-    fixture.states["api"].published = RoutedService("api", 8000, 20001, linked=True)
-    fixture.links.wait("web", frozenset({"api"}), 0)  # served since the observation
-    assert fixture.enqueued == ["web", "web"]
-    fixture.links.wait("web", frozenset(), 0)
-    fixture.links.publication_changed()
-    assert fixture.enqueued == ["web", "web"]
+async def test_service_waits_only_for_links_that_are_still_unserved(observer_fixture: ObserverFixture) -> None:
+    observer_fixture.states["api"] = ServiceState(published=RoutedService("api", 8000, 20001))
+    assert (await observer_fixture.observer.observe("web", ServiceState())).unserved_links == {"api": None}
+    observer_fixture.links.wait("web", frozenset({"api"}), 0)
+    assert observer_fixture.enqueued == []
+    observer_fixture.links.publication_changed()
+    assert observer_fixture.enqueued == ["web"]
+    observer_fixture.states["api"].published = RoutedService("api", 8000, 20001, linked=True)
+    observer_fixture.links.wait("web", frozenset({"api"}), 0)  # served since the observation
+    assert observer_fixture.enqueued == ["web", "web"]
+    observer_fixture.links.wait("web", frozenset(), 0)
+    observer_fixture.links.publication_changed()
+    assert observer_fixture.enqueued == ["web", "web"]

@@ -12,7 +12,7 @@ from services.engine.port import EngineError
 from services.rollouts.reconciler.linking import LinkedServices
 from services.rollouts.reconciler.service_state import ServiceState
 from tests.support.controller_simulation import ControllerSimulation
-from tests.support.controller_stories import Tell, messages, until
+from tests.support.controller_stories import RunScenario, messages, until
 
 ALWAYS = 10**6
 
@@ -21,15 +21,15 @@ def transient() -> EngineError:
     return EngineError("connection reset", transient=True)
 
 
-def test_operation_that_keeps_failing_is_tried_with_growing_delays(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_operation_that_keeps_failing_is_tried_with_growing_delays(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         simulation.engine.fail_next("start", transient(), times=ALWAYS)
         await simulation.deploy("web:1")
         await asyncio.sleep(30)
         attempts = [call for call, _ in simulation.engine.calls].count("start")
         assert 5 <= attempts <= 12, "0.2, 0.4, 0.8 … seconds, at most 5"
 
-    tell(story)
+    run_scenario(scenario)
 
 
 def test_success_of_another_operation_does_not_reset_the_delays() -> None:
@@ -44,15 +44,15 @@ def test_success_of_another_operation_does_not_reset_the_delays() -> None:
     assert state.operation_failed("web-r1-1") == 0.2, "the operation was not needed any more"
 
 
-def test_deployment_ends_though_the_log_of_its_failed_instance_cannot_be_read(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_deployment_ends_though_the_log_of_its_failed_instance_cannot_be_read(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         simulation.engine.fail_next("logs", transient(), times=ALWAYS)
         row = await until(simulation, await simulation.deploy("web:dies"), within=100)
         assert (row.status, row.reason) == ("failed", "unhealthy_instance")
         assert messages(simulation, "instance_stopped") == ["web-r1-1 removed"]
         assert simulation.engine.containers == {}
 
-    tell(story)
+    run_scenario(scenario)
 
 
 class SlowReads:

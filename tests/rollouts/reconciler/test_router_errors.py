@@ -12,7 +12,7 @@ from services.rollouts.requests import commands
 from services.routing.port import RoutingError
 from services.store.tables import Instance, Revision
 from tests.support.controller_simulation import SERVICE, ControllerSimulation
-from tests.support.controller_stories import Tell, until
+from tests.support.controller_stories import RunScenario, until
 
 ROW = Instance(
     id="web-r1-2", service="web", revision=1, deployment=1, slot=2, address="10.0.0.2", port=8000, hash="1", created_at=0
@@ -47,8 +47,8 @@ def test_success_and_removal_of_the_instance_clear_its_error() -> None:
     assert (errors.of_instances(0), errors.of_publication(0)) == (None, PUBLICATION)
 
 
-def test_error_ends_with_any_later_operation_that_the_routers_do(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_error_ends_with_any_later_operation_that_the_routers_do(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         body = {"healthcheck": {"disable": True}, "port": 8000}
         await until(simulation, await simulation.deploy("web:1", replicas=3, **body), "succeeded")
         simulation.gateway.fail_next("withdraw", "did not answer 'show' within 5 s", times=2)
@@ -59,7 +59,7 @@ def test_error_ends_with_any_later_operation_that_the_routers_do(tell: Tell) -> 
         assert (ended.status, ended.reason) == ("succeeded", None)
         assert simulation.runner._states[SERVICE].router_errors == RouterErrors()
 
-    tell(story)
+    run_scenario(scenario)
 
 
 def test_only_an_operation_that_the_routers_do_clears_the_errors_of_the_others() -> None:

@@ -14,7 +14,7 @@ from services.rollouts.requests import commands
 from services.routing.port import RoutedService, RoutingError
 from services.store.tables import Deployment, Event, Instance
 from tests.support.controller_simulation import SERVICE, ControllerSimulation
-from tests.support.controller_stories import Tell, deployment, messages, until
+from tests.support.controller_stories import RunScenario, deployment, messages, until
 from tests.support.fakes.engine import Behaviour
 
 
@@ -28,46 +28,46 @@ async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **field
     return [reported for reported in messages(simulation, "instance_stopping") if "killed" in reported]
 
 
-def test_instance_that_never_served_is_stopped_with_shorter_grace(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_instance_that_never_served_is_stopped_with_shorter_grace(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         (reported,) = await _aborted_before_it_was_ready(simulation, port=8000)
         assert reported.endswith("still running after 10 s (the grace period of an instance that never served): killed")
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_unready_worker_keeps_its_whole_stop_grace_period(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_unready_worker_keeps_its_whole_stop_grace_period(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         (reported,) = await _aborted_before_it_was_ready(simulation, port=None)
         assert "120 s (stop_grace_period)" in reported
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_log_tail_is_stored_when_failure_is_recorded(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_log_tail_is_stored_when_failure_is_recorded(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         simulation.engine.fail_next("remove", EngineError("busy", transient=True))
         id = await simulation.deploy("web:dies", replicas=2, failure_action="pause")
         await until(simulation, id, "paused")
         (failed,) = [row for row in simulation.rows(Instance) if row.failed_deployment == id]
         assert (failed.log_tail, failed.stopped_at) == ("no such file\n", None)
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_death_without_exit_code_is_recorded_once(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_death_without_exit_code_is_recorded_once(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=2))
         simulation.gateway.fail_next("remove", "still attached", times=5)
         simulation.engine.kill(simulation.engine.running[0], None, stays_down=True)
         await simulation.settle()
         assert messages(simulation, "instance_exited") == ["web-r1-1 exited"]
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_port_in_use_fails_deployment_at_once(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_port_in_use_fails_deployment_at_once(run_scenario: RunScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         async def taken(_: RoutedService) -> None:
             raise RoutingError("10.203.0.1:20001 is in use on this machine", lasting=True)
 
@@ -76,11 +76,11 @@ def test_port_in_use_fails_deployment_at_once(tell: Tell, monkeypatch: pytest.Mo
         row = await until(simulation, id, "failed", within=10)
         assert (row.reason, "in use on this machine" in row.message) == ("gateway_unverified", True)
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_superseding_deployment_keeps_size_of_superseded_scale(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_superseding_deployment_keeps_size_of_superseded_scale(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         scale = await simulation.submit(commands.scale(SERVICE, 3))
         await until(simulation, scale, "progressing")
@@ -95,18 +95,18 @@ def test_superseding_deployment_keeps_size_of_superseded_scale(tell: Tell) -> No
         ]
         assert deployment(simulation, last).replicas == 3
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_deployment_after_aborted_scale_keeps_previous_size(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_deployment_after_aborted_scale_keeps_previous_size(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         scale = await simulation.submit(commands.scale(SERVICE, 3))
         await simulation.apply_action(scale or 0, "abort")
         last = await simulation.deploy("web:2")
         assert (await until(simulation, last)).replicas == 1
 
-    tell(story)
+    run_scenario(scenario)
 
 
 async def _dies(simulation: ControllerSimulation) -> tuple[float, float]:
@@ -123,8 +123,8 @@ def _warnings(simulation: ControllerSimulation) -> list[str]:
     return [each["code"] for each in simulation.live.warnings(SERVICE)]
 
 
-def test_crash_loop_and_its_backoff_survive_restart_of_sluice(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_crash_loop_and_its_backoff_survive_restart_of_sluice(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         for _ in range(6):
             await _dies(simulation)
@@ -137,11 +137,11 @@ def test_crash_loop_and_its_backoff_survive_restart_of_sluice(tell: Tell) -> Non
         await asyncio.sleep(CRASH_WINDOW + 60)
         assert _warnings(simulation) == []
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_requests_wait_for_replacement_only_if_it_starts_in_time(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_requests_wait_for_replacement_only_if_it_starts_in_time(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", port=8000, replicas=1, queue_timeout=10))
         for _ in range(6):
             await _dies(simulation)
@@ -156,11 +156,11 @@ def test_requests_wait_for_replacement_only_if_it_starts_in_time(tell: Tell) -> 
         assert timeouts == [10] + [0] * timeouts.count(0) + [10] * (33 - timeouts.count(0))
         assert timeouts.count(0) in (21, 22)
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_engine_restart_loop_is_known_after_restart_of_sluice(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_engine_restart_loop_is_known_after_restart_of_sluice(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         for _ in range(3):
             simulation.engine.kill(simulation.engine.running[0])
@@ -169,11 +169,11 @@ def test_engine_restart_loop_is_known_after_restart_of_sluice(tell: Tell) -> Non
         await asyncio.sleep(2)
         assert (simulation.crashes, _warnings(simulation)) == (1, ["crash_looping"])
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_reconcile_worker_of_unknown_service_ends(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_reconcile_worker_of_unknown_service_ends(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         simulation.runner.enqueue("ghost")
         assert simulation.runner.services() == ["ghost"]
         await asyncio.sleep(1)
@@ -182,11 +182,11 @@ def test_reconcile_worker_of_unknown_service_ends(tell: Tell) -> None:
         await until(simulation, id, "succeeded")  # the controller continues for known services
         assert simulation.runner.services() == [SERVICE]
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_worker_of_deployment_leased_by_newer_process_ends(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_worker_of_deployment_leased_by_newer_process_ends(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         id = await simulation.deploy("web:never", replicas=1)
         await until(simulation, id, "progressing")
         await asyncio.sleep(5)
@@ -204,11 +204,11 @@ def test_worker_of_deployment_leased_by_newer_process_ends(tell: Tell) -> None:
         assert simulation.engine.containers == containers
         assert {call for call, _ in simulation.gateway.calls[len(calls) :]} <= {"observe", "observe_all"}
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_pending_deployment_leased_by_newer_process_is_not_activated(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_pending_deployment_leased_by_newer_process_is_not_activated(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         first = await simulation.deploy("web:slow")
         second = await simulation.deploy("web:2", on_conflict="queue")
         with simulation.store.write_session() as session:
@@ -217,7 +217,7 @@ def test_pending_deployment_leased_by_newer_process_is_not_activated(tell: Tell)
         await asyncio.sleep(60)
         assert deployment(simulation, second).status == "pending"
 
-    tell(story)
+    run_scenario(scenario)
 
 
 def _unfit(simulation: ControllerSimulation) -> RoutedService:
@@ -236,8 +236,8 @@ async def _crash(simulation: ControllerSimulation) -> None:
     simulation.gateway.unfit = {}
 
 
-def test_service_unfit_at_start_is_published_as_soon_as_possible(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_service_unfit_at_start_is_published_as_soon_as_possible(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         right, other = simulation.gateway.services[SERVICE], _unfit(simulation)
         simulation.gateway.fail_next("publish", times=100_000)
@@ -247,11 +247,11 @@ def test_service_unfit_at_start_is_published_as_soon_as_possible(tell: Tell) -> 
         await asyncio.sleep(30)
         assert simulation.gateway.services[SERVICE] == right
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_service_that_cannot_be_published_can_be_removed(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_service_that_cannot_be_published_can_be_removed(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         _unfit(simulation)
         simulation.gateway.fail_next("publish", times=100_000)
@@ -260,4 +260,4 @@ def test_service_that_cannot_be_published_can_be_removed(tell: Tell) -> None:
         assert (await until(simulation, removal)).status == "succeeded"
         assert simulation.gateway.services == {}
 
-    tell(story)
+    run_scenario(scenario)

@@ -13,7 +13,7 @@ from services.rollouts.planner.progress import LOST_DRAIN_TIMEOUT
 from services.rollouts.reconciler.watcher import ENGINE_RESYNC, ROUTER_POLL
 from services.store.tables import Event, Instance
 from tests.support.controller_simulation import SERVICE, ControllerSimulation
-from tests.support.controller_stories import Tell, messages, until
+from tests.support.controller_stories import RunScenario, messages, until
 
 PATH_CHECK: dict[str, Any] = {"healthcheck": {"disable": True}, "port": 8000}
 NOTICED = ROUTER_POLL + 0.1
@@ -38,10 +38,10 @@ def statuses(simulation: ControllerSimulation) -> list[str]:
     return [row.status for row in simulation.rows(Instance) if row.stopped_at is None]
 
 
-def test_failed_check_of_the_gateway_is_recorded_within_its_poll_with_the_reason(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_failed_check_of_the_gateway_is_recorded_within_its_poll_with_the_reason(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation)
-        simulation.gateway.sicken("web-r1-1", check="L7TOUT after 2000 ms")
+        simulation.gateway.make_unhealthy("web-r1-1", check="L7TOUT after 2000 ms")
         began = simulation.clock.now()
         await asyncio.sleep(NOTICED)
         row = row_of(simulation)
@@ -51,18 +51,18 @@ def test_failed_check_of_the_gateway_is_recorded_within_its_poll_with_the_reason
         assert [warning["code"] for warning in simulation.live.warnings(SERVICE)] == ["unhealthy"]
         (event,) = [event for event in simulation.rows(Event) if event.type == "instance_unhealthy"]
         assert event.data["reason"] == row.unhealthy_reason and event.data["since"] == row.unhealthy_since
-        simulation.gateway.sicken("web-r1-1", healthy=True)
+        simulation.gateway.make_unhealthy("web-r1-1", healthy=True)
         await asyncio.sleep(NOTICED)
         row = row_of(simulation)
         assert (row.status, row.unhealthy_since, row.unhealthy_reason) == ("serving", None, None)
         assert len(messages(simulation, "instance_recovered")) == 1
         assert simulation.live.warnings(SERVICE) == []
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_one_query_polls_all_services(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_one_query_polls_all_services(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation)
         await asyncio.sleep(40)
         before = len(simulation.gateway.calls)
@@ -70,13 +70,13 @@ def test_one_query_polls_all_services(tell: Tell) -> None:
         calls = [call for call, _ in simulation.gateway.calls[before:]]
         assert calls.count("observe_all") == 10 and calls.count("observe") <= 1
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_restart_of_sluice_keeps_since_when_an_instance_is_unhealthy(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_restart_of_sluice_keeps_since_when_an_instance_is_unhealthy(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation)
-        simulation.gateway.sicken("web-r1-1")
+        simulation.gateway.make_unhealthy("web-r1-1")
         await asyncio.sleep(NOTICED)
         before = row_of(simulation)
         simulation.crash_after(0)
@@ -85,11 +85,11 @@ def test_restart_of_sluice_keeps_since_when_an_instance_is_unhealthy(tell: Tell)
         assert gateway_state(simulation) == "admitted"
         assert len(messages(simulation, "instance_unhealthy")) == 1
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_failed_test_of_a_worker_is_recorded_with_its_masked_output(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_failed_test_of_a_worker_is_recorded_with_its_masked_output(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         check = {"test": ["CMD", "queue-works"], "start_period": 20}
         environment = {"QUEUE_PASSWORD": "k3sde8fnw"}
         await served(simulation, port=None, healthcheck=check, environment=environment)
@@ -103,11 +103,11 @@ def test_failed_test_of_a_worker_is_recorded_with_its_masked_output(tell: Tell) 
         await asyncio.sleep(1)
         assert row_of(simulation).status == "serving"
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_instance_that_fails_its_own_test_is_withdrawn_and_admitted_again(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_instance_that_fails_its_own_test_is_withdrawn_and_admitted_again(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, healthcheck={"test": ["CMD", "true"], "start_period": 20})
         simulation.fail_test("web-r1-1")
         await asyncio.sleep(1)
@@ -118,11 +118,11 @@ def test_instance_that_fails_its_own_test_is_withdrawn_and_admitted_again(tell: 
         assert row_of(simulation).status == "serving"
         assert gateway_state(simulation) == "admitted"
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_paused_container_is_unhealthy_at_once(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_paused_container_is_unhealthy_at_once(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation)
         simulation.engine.pause("web-r1-1")
         await asyncio.sleep(0.5)
@@ -131,11 +131,11 @@ def test_paused_container_is_unhealthy_at_once(tell: Tell) -> None:
         await asyncio.sleep(0.5)
         assert row_of(simulation).status == "serving"
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_instance_that_waits_for_its_restart_does_not_count_as_serving(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_instance_that_waits_for_its_restart_does_not_count_as_serving(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=1)
         for _ in range(6):  # the engine doubles its delay with each restart
             simulation.engine.kill("web-r1-1")
@@ -146,25 +146,25 @@ def test_instance_that_waits_for_its_restart_does_not_count_as_serving(tell: Tel
         await asyncio.sleep(30)
         assert statuses(simulation) == ["serving"]
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_replacement_of_an_unhealthy_instance_names_its_reason(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_replacement_of_an_unhealthy_instance_names_its_reason(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, healthcheck={"disable": True, "start_period": 20})
-        simulation.gateway.sicken("web-r1-1")
+        simulation.gateway.make_unhealthy("web-r1-1")
         await asyncio.sleep(40)
         (reported,) = messages(simulation, "instance_draining")
         assert reported.startswith("web-r1-1 draining: unhealthy for 2") and reported.endswith(", check failed: L7STS 503")
         assert statuses(simulation) == ["serving", "serving"]
 
-    tell(story)
+    run_scenario(scenario)
 
 
 async def hang(simulation: ControllerSimulation, *instances: str) -> float:
     """Let instances hang, and return the time."""
     for id in instances:
-        simulation.gateway.sicken(id, check=HUNG)
+        simulation.gateway.make_unhealthy(id, check=HUNG)
     return simulation.clock.now()
 
 
@@ -177,8 +177,8 @@ async def serving_again(simulation: ControllerSimulation, gone: str) -> float:
     raise AssertionError(statuses(simulation))
 
 
-def test_hung_only_instance_is_replaced_by_a_trial_beside_it(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_hung_only_instance_is_replaced_by_a_trial_beside_it(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=1, healthcheck={"disable": True, "start_period": 5})
         began = await hang(simulation, "web-r1-1")
         await asyncio.sleep(NOTICED)
@@ -189,11 +189,11 @@ def test_hung_only_instance_is_replaced_by_a_trial_beside_it(tell: Tell) -> None
         (reported,) = messages(simulation, "instance_draining")
         assert reported.startswith("web-r1-1 draining: unhealthy for ") and reported.endswith(HUNG)
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_trial_that_is_no_better_leaves_the_instance_and_the_next_waits_longer(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_trial_that_is_no_better_leaves_the_instance_and_the_next_waits_longer(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         check = {"test": ["CMD", "true"], "start_period": 5}
         await served(simulation, replicas=1, port=None, healthcheck=check)
         simulation.failing |= {f"web-r1-{number}" for number in range(2, 20)}  # a database is away
@@ -210,11 +210,11 @@ def test_trial_that_is_no_better_leaves_the_instance_and_the_next_waits_longer(t
         await asyncio.sleep(100)
         assert statuses(simulation) == ["serving"] and row_of(simulation).status == "serving"
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_hung_instance_that_must_not_run_twice_is_restarted_in_place_with_backoff(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_hung_instance_that_must_not_run_twice_is_restarted_in_place_with_backoff(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=1, strategy="recreate", healthcheck={"disable": True, "start_period": 5})
         for number in range(1, 5):
             await hang(simulation, f"web-r1-{number}")
@@ -225,12 +225,14 @@ def test_hung_instance_that_must_not_run_twice_is_restarted_in_place_with_backof
         assert delays[-1] > delays[0] + 1
         assert [warning["code"] for warning in simulation.live.warnings(SERVICE)] == ["crash_looping"]
 
-    tell(story)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("address", [None, "10.203.0.77"])
-def test_instance_that_lost_its_address_has_failed_and_is_replaced_at_once(tell: Tell, address: str | None) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_instance_that_lost_its_address_has_failed_and_is_replaced_at_once(
+    run_scenario: RunScenario, address: str | None
+) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=3)
         simulation.gateway.unreachable.add("web-r1-2")
         simulation.busy("web-r1-2", 1000)
@@ -248,11 +250,11 @@ def test_instance_that_lost_its_address_has_failed_and_is_replaced_at_once(tell:
         assert how in (row.failure or "")
         assert "web-r1-2" not in simulation.engine.running
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_instance_that_cannot_be_connected_again_is_force_closed(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_instance_that_cannot_be_connected_again_is_force_closed(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=3)
         simulation.gateway.unreachable.add("web-r1-2")
         simulation.busy("web-r1-2", 1000)
@@ -262,22 +264,24 @@ def test_instance_that_cannot_be_connected_again_is_force_closed(tell: Tell) -> 
         assert simulation.gateway.cuts == [("web-r1-2", 1)]
         assert "web-r1-2" not in simulation.engine.running
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_instance_without_address_is_stopped_before_its_replacement_starts_if_both_must_not_run(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_instance_without_address_is_stopped_before_its_replacement_starts_if_both_must_not_run(
+    run_scenario: RunScenario,
+) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=1, strategy="recreate")
         simulation.engine.disconnect("web-r1-1")
         await asyncio.sleep(1)
         assert statuses(simulation) == ["serving"]
         assert simulation.engine.busiest == 1
 
-    tell(story)
+    run_scenario(scenario)
 
 
-def test_lost_event_of_a_disconnection_is_made_up_for_by_the_resync(tell: Tell) -> None:
-    async def story(simulation: ControllerSimulation) -> None:
+def test_lost_event_of_a_disconnection_is_made_up_for_by_the_resync(run_scenario: RunScenario) -> None:
+    async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation)
         await asyncio.sleep(20)
         simulation.engine.lose_events()
@@ -286,4 +290,4 @@ def test_lost_event_of_a_disconnection_is_made_up_for_by_the_resync(tell: Tell) 
         assert statuses(simulation) == ["serving", "serving"]
         assert row_of(simulation).stopped_at is not None
 
-    tell(story)
+    run_scenario(scenario)

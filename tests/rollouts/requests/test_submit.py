@@ -32,8 +32,8 @@ CI = RequestContext(Actor("token", "ci", "192.0.2.7"))
 
 
 @dataclass
-class Desk:
-    """Submitter on a real store; `carry_out` completes deployments in place of the controller."""
+class SubmitterHarness:
+    """Submitter on a real store; `complete_deployment` completes deployments in place of the controller."""
 
     path: Path
     rules: AdmissionRules = field(default_factory=AdmissionRules)
@@ -62,7 +62,7 @@ class Desk:
         with self.store.read_session() as session:
             return list(session.exec(select(Event).where(Event.type == event_type).order_by(col(Event.id))))
 
-    def carry_out(self, id: int, effective: dict[str, Any], number: int = 1) -> None:
+    def complete_deployment(self, id: int, effective: dict[str, Any], number: int = 1) -> None:
         """Record that the deployment succeeded with this spec."""
         with self.store.write_session() as session:
             row = session.get_one(Deployment, id)
@@ -79,14 +79,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def harness(tmp_path: Path) -> SubmitterHarness:
+    return SubmitterHarness(tmp_path)
 
 
-def run(story: Callable[[], Awaitable[Any]]) -> None:
+def run(scenario: Callable[[], Awaitable[Any]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(30):
-            await story()
+            await scenario()
 
     asyncio.run(bounded())
 
@@ -97,10 +97,10 @@ async def refused(work: Awaitable[Any]) -> RequestError:
     return caught.value
 
 
-def test_first_deployment_enqueues_service_and_records_caller(desk: Desk) -> None:
-    async def story() -> None:
-        id = await desk.deploy(image="web:1", replicas=3)
-        row = desk.row(id)
+def test_first_deployment_enqueues_service_and_records_caller(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        id = await harness.deploy(image="web:1", replicas=3)
+        row = harness.row(id)
         assert (row.kind, row.status, row.replicas, row.image, row.created_by_name) == (
             "deploy",
             "pending",
@@ -108,11 +108,11 @@ def test_first_deployment_enqueues_service_and_records_caller(desk: Desk) -> Non
             "web:1",
             "ci",
         )
-        assert desk.hints == ["web"]
-        created = desk.events("created")[0]
+        assert harness.hints == ["web"]
+        created = harness.events("created")[0]
         assert (created.actor_name, created.remote, created.deployment) == ("ci", "192.0.2.7", id)
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -146,212 +146,220 @@ def test_first_deployment_enqueues_service_and_records_caller(desk: Desk) -> Non
         ({"image": "web:1", "max_surge": 0}, "max_surge", "max_surge"),
     ],
 )  # fmt: skip
-def test_invalid_field_is_named_and_nothing_is_stored(desk: Desk, fields: dict[str, Any], field: str, says: str) -> None:
-    async def story() -> None:
-        refusal = await refused(desk.deploy(**fields))
+def test_invalid_field_is_named_and_nothing_is_stored(
+    harness: SubmitterHarness, fields: dict[str, Any], field: str, says: str
+) -> None:
+    async def scenario() -> None:
+        refusal = await refused(harness.deploy(**fields))
         assert (refusal.status, refusal.code) == (422, "invalid_spec")
         assert refusal.errors[0].field == field
         assert says in refusal.errors[0].message
-        with desk.store.read_session() as session:
+        with harness.store.read_session() as session:
             assert not session.exec(select(Deployment)).all() and not session.exec(select(Service)).all()
-        assert desk.hints == []
+        assert harness.hints == []
 
-    run(story)
+    run(scenario)
 
 
-def test_null_of_a_known_field_removes_it_and_any_other_null_is_refused(desk: Desk) -> None:
-    async def story() -> None:
+def test_null_of_a_known_field_removes_it_and_any_other_null_is_refused(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
         spec: dict[str, Any] = {"image": "web:1", "user": "app", "environment": {"A": "1"}, "healthcheck": {"path": "/"}}
-        desk.carry_out(await desk.deploy(**spec), spec)
+        harness.complete_deployment(await harness.deploy(**spec), spec)
         nulls: dict[str, Any] = {
             "user": None,
             "environment": {"A": None, "B": None},
             "healthcheck": {"path": None},
             "port": None,
         }
-        await desk.deploy(**nulls, profiles={"unknown": None})
+        await harness.deploy(**nulls, profiles={"unknown": None})
         modes: tuple[MergeMode, ...] = ("merge", "replace")
         for mode in modes:
             request = DeployRequest("web", {"image": "web:1", "user": None, "nonsense": None}, mode=mode)
-            refusal = await refused(desk.submit(commands.deploy(request)))
+            refusal = await refused(harness.submit(commands.deploy(request)))
             assert [error.field for error in refusal.errors] == ["nonsense"], mode
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize("name", ["", "Web", "1web", "a/b", "..", "web\n", "a" * 41, "web-", "wéb"])
-def test_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -> None:
-    async def story() -> None:
-        refusal = await refused(desk.deploy(service=name, image="web:1"))
+def test_service_name_that_is_no_dns_label_is_refused(harness: SubmitterHarness, name: str) -> None:
+    async def scenario() -> None:
+        refusal = await refused(harness.deploy(service=name, image="web:1"))
         assert (refusal.status, refusal.errors[0].field) == (422, "service")
 
-    run(story)
+    run(scenario)
 
 
-def test_idempotency_key_returns_same_deployment_and_refuses_other_body(desk: Desk) -> None:
+def test_idempotency_key_returns_same_deployment_and_refuses_other_body(harness: SubmitterHarness) -> None:
     def call(fingerprint: str) -> RequestContext:
         return RequestContext(CI.by, IdempotencyClaim(token=1, key="run-1", fingerprint=fingerprint))
 
-    async def story() -> None:
-        first = await desk.deploy(call=call("a"), image="web:1")
-        assert await desk.deploy(call=call("a"), image="web:1") == first
-        refusal = await refused(desk.deploy(call=call("b"), image="web:2"))
+    async def scenario() -> None:
+        first = await harness.deploy(call=call("a"), image="web:1")
+        assert await harness.deploy(call=call("a"), image="web:1") == first
+        refusal = await refused(harness.deploy(call=call("b"), image="web:2"))
         assert (refusal.status, refusal.code) == (422, "idempotency_key_reused")
 
-    run(story)
+    run(scenario)
 
 
-def test_pending_deployment_is_superseded_by_newer_one(desk: Desk) -> None:
-    async def story() -> None:
-        first, second = await desk.deploy(image="web:1"), await desk.deploy(image="web:2")
-        row = desk.row(first)
+def test_pending_deployment_is_superseded_by_newer_one(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        first, second = await harness.deploy(image="web:1"), await harness.deploy(image="web:2")
+        row = harness.row(first)
         assert (row.status, row.reason, row.superseded_by) == ("superseded", "newer_revision", second)
 
-    run(story)
+    run(scenario)
 
 
-def test_on_conflict_reject_refuses_and_queue_waits(desk: Desk) -> None:
-    async def story() -> None:
-        first = await desk.deploy(image="web:1")
-        refusal = await refused(desk.deploy(image="web:2", on_conflict="reject"))
+def test_on_conflict_reject_refuses_and_queue_waits(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        first = await harness.deploy(image="web:1")
+        refusal = await refused(harness.deploy(image="web:2", on_conflict="reject"))
         assert (refusal.status, refusal.code) == (409, "deployment_in_progress")
-        second = await desk.deploy(image="web:2", on_conflict="queue")
-        assert (desk.row(first).status, desk.row(second).status) == ("pending", "pending")
+        second = await harness.deploy(image="web:2", on_conflict="queue")
+        assert (harness.row(first).status, harness.row(second).status) == ("pending", "pending")
 
-    run(story)
+    run(scenario)
 
 
-def test_expected_revision_other_than_current_conflicts(desk: Desk) -> None:
-    async def story() -> None:
-        desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"})
-        refusal = await refused(desk.submit(commands.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=7))))
+def test_expected_revision_other_than_current_conflicts(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.complete_deployment(await harness.deploy(image="web:1"), {"image": "web:1"})
+        refusal = await refused(
+            harness.submit(commands.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=7)))
+        )
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
-        await desk.submit(commands.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=1)))
+        await harness.submit(commands.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=1)))
 
-    run(story)
+    run(scenario)
 
 
-def test_expected_revision_zero_conflicts_with_existing_or_pending_service(desk: Desk) -> None:
-    async def story() -> None:
+def test_expected_revision_zero_conflicts_with_existing_or_pending_service(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
         new = DeployRequest("web", {"image": "web:1"}, expected_revision=0)
-        first = await desk.submit(commands.deploy(new))
-        refusal = await refused(desk.submit(commands.deploy(new)))
+        first = await harness.submit(commands.deploy(new))
+        refusal = await refused(harness.submit(commands.deploy(new)))
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
-        assert "it exists" in refusal.detail and desk.row(first).status == "pending"
-        desk.carry_out(first, {"image": "web:1"})
-        assert (await refused(desk.submit(commands.deploy(new)))).code == "revision_conflict"
+        assert "it exists" in refusal.detail and harness.row(first).status == "pending"
+        harness.complete_deployment(first, {"image": "web:1"})
+        assert (await refused(harness.submit(commands.deploy(new)))).code == "revision_conflict"
 
-    run(story)
-
-
-def test_image_only_deployment_keeps_replicas_of_service(desk: Desk) -> None:
-    async def story() -> None:
-        desk.carry_out(await desk.deploy(image="web:1", replicas=4), {"image": "web:1"})
-        assert desk.row(await desk.deploy(image="web:2")).replicas == 4
-
-    run(story)
+    run(scenario)
 
 
-def test_writable_volume_limits_service_to_one_instance_unless_shared(desk: Desk) -> None:
-    async def story() -> None:
+def test_image_only_deployment_keeps_replicas_of_service(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.complete_deployment(await harness.deploy(image="web:1", replicas=4), {"image": "web:1"})
+        assert harness.row(await harness.deploy(image="web:2")).replicas == 4
+
+    run(scenario)
+
+
+def test_writable_volume_limits_service_to_one_instance_unless_shared(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
         alone, shared = {"source": "db", "target": "/data"}, {"source": "db", "target": "/data", "shared": True}
-        refusal = await refused(desk.deploy(image="web:1", volumes=[alone], replicas=2))
+        refusal = await refused(harness.deploy(image="web:1", volumes=[alone], replicas=2))
         assert refusal.errors[0].field == "replicas"
         assert "shared: true" in refusal.errors[0].message
-        desk.carry_out(await desk.deploy(image="web:1", volumes=[alone]), {"image": "web:1", "volumes": [alone]})
-        assert (await refused(desk.submit(commands.scale("web", 2)))).errors[0].field == "replicas"
-        await desk.submit(commands.scale("web", 0))
-        await desk.deploy(service="other", image="web:1", volumes=[shared], replicas=2)
+        harness.complete_deployment(
+            await harness.deploy(image="web:1", volumes=[alone]), {"image": "web:1", "volumes": [alone]}
+        )
+        assert (await refused(harness.submit(commands.scale("web", 2)))).errors[0].field == "replicas"
+        await harness.submit(commands.scale("web", 0))
+        await harness.deploy(service="other", image="web:1", volumes=[shared], replicas=2)
 
-    run(story)
+    run(scenario)
 
 
-def test_route_of_another_service_is_refused_with_its_name(desk: Desk) -> None:
-    async def story() -> None:
+def test_route_of_another_service_is_refused_with_its_name(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
         route = {"host": None, "path_prefix": "/shop", "strip_prefix": False}
-        desk.carry_out(await desk.deploy(image="web:1", routes=[route]), {"image": "web:1", "routes": [route]})
-        refusal = await refused(desk.deploy(service="other", image="web:1", routes=[{"path_prefix": "/shop/"}]))
+        harness.complete_deployment(
+            await harness.deploy(image="web:1", routes=[route]), {"image": "web:1", "routes": [route]}
+        )
+        refusal = await refused(harness.deploy(service="other", image="web:1", routes=[{"path_prefix": "/shop/"}]))
         assert refusal.errors[0].field == "routes.0"
         assert '"web"' in refusal.errors[0].message
 
-    run(story)
+    run(scenario)
 
 
-def test_actions_on_unknown_service_or_deployment_are_refused(desk: Desk) -> None:
-    async def story() -> None:
+def test_actions_on_unknown_service_or_deployment_are_refused(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
         for command in (commands.scale("no", 2), commands.restart("no"), commands.remove("no")):
-            refusal = await refused(desk.submit(command))
+            refusal = await refused(harness.submit(command))
             assert (refusal.status, refusal.code) == (404, "unknown_service")
-        refusal = await refused(desk.submit(commands.retry(Deployment(id=9, service="no", kind="deploy", created_at=0))))
+        refusal = await refused(harness.submit(commands.retry(Deployment(id=9, service="no", kind="deploy", created_at=0))))
         assert (refusal.status, refusal.code) == (404, "unknown_deployment")
 
-    run(story)
+    run(scenario)
 
 
-def test_rollback_selects_newest_earlier_revision_that_served(desk: Desk) -> None:
-    async def story() -> None:
-        desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"}, 1)
-        assert (await refused(desk.submit(commands.rollback("web", None)))).code == "no_rollback_target"
-        desk.carry_out(await desk.deploy(image="web:2"), {"image": "web:2"}, 2)
-        assert desk.row(await desk.submit(commands.rollback("web", None))).revision == 1
-        refusal = await refused(desk.submit(commands.rollback("web", 9)))
+def test_rollback_selects_newest_earlier_revision_that_served(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.complete_deployment(await harness.deploy(image="web:1"), {"image": "web:1"}, 1)
+        assert (await refused(harness.submit(commands.rollback("web", None)))).code == "no_rollback_target"
+        harness.complete_deployment(await harness.deploy(image="web:2"), {"image": "web:2"}, 2)
+        assert harness.row(await harness.submit(commands.rollback("web", None))).revision == 1
+        refusal = await refused(harness.submit(commands.rollback("web", 9)))
         assert (refusal.code, refusal.errors[0].message) == ("unknown_revision", "must be one of 2, 1")
 
-    run(story)
+    run(scenario)
 
 
-def test_action_refused_in_status_names_status_and_allowed_actions(desk: Desk) -> None:
-    async def story() -> None:
-        id = await desk.deploy(image="web:1")
-        refusal = await refused(desk.requests.apply_action(id, "pause", CI.by))
+def test_action_refused_in_status_names_status_and_allowed_actions(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        id = await harness.deploy(image="web:1")
+        refusal = await refused(harness.requests.apply_action(id, "pause", CI.by))
         assert (refusal.status, refusal.code) == (409, "not_in_that_state")
         assert "pending" in refusal.detail and "abort" in refusal.detail
-        await desk.requests.apply_action(id, "abort", CI.by)
-        assert (desk.row(id).status, desk.row(id).reason) == ("aborted", "user")
-        again = await desk.submit(commands.retry(desk.row(id)))
-        assert (desk.row(again).retry_of, desk.row(again).image) == (id, "web:1")
+        await harness.requests.apply_action(id, "abort", CI.by)
+        assert (harness.row(id).status, harness.row(id).reason) == ("aborted", "user")
+        again = await harness.submit(commands.retry(harness.row(id)))
+        assert (harness.row(again).retry_of, harness.row(again).image) == (id, "web:1")
 
-    run(story)
+    run(scenario)
 
 
-def test_deployment_ids_continue_above_highest_id_of_containers(desk: Desk) -> None:
-    async def story() -> None:
-        with desk.store.write_session() as session:
+def test_deployment_ids_continue_above_highest_id_of_containers(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        with harness.store.write_session() as session:
             session.add(Meta(key="deployment_floor", value="40"))
-        assert await desk.deploy(image="web:1") == 41
+        assert await harness.deploy(image="web:1") == 41
 
-    run(story)
-
-
-def test_pull_credentials_stay_in_memory(desk: Desk) -> None:
-    async def story() -> None:
-        id = await desk.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1")
-        assert desk.credentials.get(id) == "c2VjcmV0"
-        assert "c2VjcmV0" not in repr(desk.credentials)
-        assert b"c2VjcmV0" not in b"".join(path.read_bytes() for path in desk.path.iterdir() if path.is_file())
-
-    run(story)
+    run(scenario)
 
 
-def test_pull_credentials_are_dropped_with_deployment_that_will_not_pull(desk: Desk) -> None:
-    async def story() -> None:
+def test_pull_credentials_stay_in_memory(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        id = await harness.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1")
+        assert harness.credentials.get(id) == "c2VjcmV0"
+        assert "c2VjcmV0" not in repr(harness.credentials)
+        assert b"c2VjcmV0" not in b"".join(path.read_bytes() for path in harness.path.iterdir() if path.is_file())
+
+    run(scenario)
+
+
+def test_pull_credentials_are_dropped_with_deployment_that_will_not_pull(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
         secret = RequestContext(CI.by, registry_auth="c2VjcmV0")
-        await desk.deploy(call=secret, image="web:1")
-        aborted = await desk.deploy("api", secret, image="web:1")
-        superseding = await desk.deploy(call=secret, image="web:2")
-        assert desk.credentials.deployments() == {aborted, superseding}
-        await desk.requests.apply_action(aborted, "abort", CI.by)
-        assert desk.credentials.deployments() == {superseding}
+        await harness.deploy(call=secret, image="web:1")
+        aborted = await harness.deploy("api", secret, image="web:1")
+        superseding = await harness.deploy(call=secret, image="web:2")
+        assert harness.credentials.deployments() == {aborted, superseding}
+        await harness.requests.apply_action(aborted, "abort", CI.by)
+        assert harness.credentials.deployments() == {superseding}
 
-    run(story)
+    run(scenario)
 
 
 def test_cancelled_request_does_not_drop_pull_credentials_of_another_before_its_commit(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: SubmitterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_commit, put = threading.Event(), desk.credentials.put
+    may_commit, put = threading.Event(), harness.credentials.put
 
-    async def story() -> None:
+    async def scenario() -> None:
         is_put, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def put_and_wait(id: int, credentials: str | None) -> None:
@@ -359,57 +367,57 @@ def test_cancelled_request_does_not_drop_pull_credentials_of_another_before_its_
             loop.call_soon_threadsafe(is_put.set)
             assert may_commit.wait(20)
 
-        monkeypatch.setattr(desk.credentials, "put", put_and_wait)
-        submitted = asyncio.create_task(desk.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1"))
+        monkeypatch.setattr(harness.credentials, "put", put_and_wait)
+        submitted = asyncio.create_task(harness.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1"))
         await is_put.wait()
-        other = asyncio.create_task(desk.deploy("api", image="web:1"))
+        other = asyncio.create_task(harness.deploy("api", image="web:1"))
         await asyncio.sleep(0)
         other.cancel()
         await asyncio.gather(other, return_exceptions=True)
         may_commit.set()
-        assert desk.credentials.get(await submitted) == "c2VjcmV0"
+        assert harness.credentials.get(await submitted) == "c2VjcmV0"
 
-    run(story)
-
-
-def test_deployment_does_not_inherit_pull_credentials_of_failed_transaction_with_its_id(desk: Desk) -> None:
-    async def story() -> None:
-        desk.credentials.put(1, "c2VjcmV0")
-        id = await desk.deploy(image="web:1")
-        assert (id, desk.credentials.get(id)) == (1, None)
-
-    run(story)
+    run(scenario)
 
 
-def test_idempotency_key_returns_deployment_after_removal_of_network(desk: Desk) -> None:
-    async def story() -> None:
-        desk.engine.networks.add("db")
+def test_deployment_does_not_inherit_pull_credentials_of_failed_transaction_with_its_id(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.credentials.put(1, "c2VjcmV0")
+        id = await harness.deploy(image="web:1")
+        assert (id, harness.credentials.get(id)) == (1, None)
+
+    run(scenario)
+
+
+def test_idempotency_key_returns_deployment_after_removal_of_network(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.engine.networks.add("db")
         keyed = RequestContext(CI.by, claim=IdempotencyClaim(1, "run-1", "same"))
-        first = await desk.deploy(call=keyed, image="web:1", networks=["db"])
-        desk.engine.networks.remove("db")
-        assert await desk.deploy(call=keyed, image="web:1", networks=["db"]) == first
+        first = await harness.deploy(call=keyed, image="web:1", networks=["db"])
+        harness.engine.networks.remove("db")
+        assert await harness.deploy(call=keyed, image="web:1", networks=["db"]) == first
 
-    run(story)
+    run(scenario)
 
 
-def test_idempotency_key_of_a_retry_is_looked_up_before_the_engine_is_asked(desk: Desk) -> None:
-    async def story() -> None:
-        desk.engine.networks.add("db")
-        failed = await desk.deploy(image="web:1", networks=["db"])
-        await desk.requests.apply_action(failed, "abort", CI.by)
+def test_idempotency_key_of_a_retry_is_looked_up_before_the_engine_is_asked(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.engine.networks.add("db")
+        failed = await harness.deploy(image="web:1", networks=["db"])
+        await harness.requests.apply_action(failed, "abort", CI.by)
         keyed = RequestContext(CI.by, claim=IdempotencyClaim(1, "run-1", "same"))
-        again = commands.retry(desk.row(failed))
-        first = await desk.submit(again, keyed)
-        desk.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
-        assert await desk.submit(again, keyed) == first
-        assert (await refused(desk.submit(again))).status == 503, "without the key the engine is asked"
+        again = commands.retry(harness.row(failed))
+        first = await harness.submit(again, keyed)
+        harness.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
+        assert await harness.submit(again, keyed) == first
+        assert (await refused(harness.submit(again))).status == 503, "without the key the engine is asked"
 
-    run(story)
+    run(scenario)
 
 
-def test_networks_cannot_be_checked_while_engine_does_not_answer(desk: Desk) -> None:
-    async def story() -> None:
-        desk.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
-        assert (await refused(desk.deploy(image="web:1", networks=["db"]))).status == 503
+def test_networks_cannot_be_checked_while_engine_does_not_answer(harness: SubmitterHarness) -> None:
+    async def scenario() -> None:
+        harness.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
+        assert (await refused(harness.deploy(image="web:1", networks=["db"]))).status == 503
 
-    run(story)
+    run(scenario)

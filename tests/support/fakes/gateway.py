@@ -44,7 +44,7 @@ class Worker:
 class FakeGateway:
     """Fake of services.routing.port.Router.
 
-    Controls: `fail_next`, `silent`, `unfit`, `before`, `busy`, `sicken`, `reload`, `restart`. The calls
+    Controls: `fail_next`, `silent`, `unfit`, `before`, `busy`, `make_unhealthy`, `reload`, `restart`. The calls
     received are in `calls`, the state in `workers` (the current one first), `services` and `cuts`.
     """
 
@@ -88,7 +88,7 @@ class FakeGateway:
         self.workers[worker].servers[instance].in_flight = in_flight
         self._bury()
 
-    def sicken(self, instance: str, *, healthy: bool = False, check: str = "L7STS 503") -> None:
+    def make_unhealthy(self, instance: str, *, healthy: bool = False, check: str = "L7STS 503") -> None:
         """Set the result of the present worker's own health checks."""
         server = self.present.servers[instance]
         server.healthy, server.check = healthy, "" if healthy else check

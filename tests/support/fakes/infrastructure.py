@@ -157,11 +157,11 @@ class FakeInfrastructureEngine:
     def _record(self, call: str) -> None:
         if self.dies_before == call:
             self.dies_before = None
-            raise KilledHere(call)
+            raise ProcessKilled(call)
         self.calls.append(call)
         if self.fails is not None:
             raise self.fails
 
 
-class KilledHere(BaseException):
+class ProcessKilled(BaseException):
     """The calling process was killed."""
