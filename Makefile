@@ -28,7 +28,7 @@ check:   ## run the quick checks: lint, format, types, import rules, vulnerabili
 docs:    ## build the documentation's site in site/; a warning is an error
 	@scripts/docs.sh
 snapshot: ## write the snapshot of the public contract (tests/contract/snapshot/) from the code
-	@.venv/bin/python -m tests.contract.surface >/dev/null
+	@.venv/bin/python -m tests.contract.public_contract >/dev/null
 venv:    ## create the virtual environment with the locked packages
 	@scripts/venv.sh
 soak:    ## make random changes and faults under load, with checks after each: MINUTES=10 SEED= RATE=40

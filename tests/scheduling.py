@@ -12,16 +12,16 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 ROOT = Path(__file__).parents[1]
 
 LONGEST = (
-    "tests/spring/test_sluices_registry.py", "tests/outages/", "tests/rollouts/reconciler/test_histories.py",
-    "tests/crash/test_on_fakes.py", "tests/rollouts/planner/test_planner_properties.py", "tests/crash/test_on_real_parts.py",
+    "tests/spring/test_own_registry.py", "tests/outages/", "tests/rollouts/reconciler/test_random_histories.py",
+    "tests/crash/test_simulated.py", "tests/rollouts/planner/test_planner_properties.py", "tests/crash/test_real_process.py",
     "tests/e2e/test_upgrades.py", "tests/e2e/test_gateway_dies.py", "tests/scripts/test_upgrade.py",
-    "tests/spring/test_their_eureka.py", "tests/scripts/test_demo.py", "tests/engine/docker/test_engine.py",
+    "tests/spring/test_external_eureka.py", "tests/scripts/test_demo.py", "tests/engine/docker/test_engine.py",
     "tests/contract/test_engine.py",
 )  # fmt: skip
 """Groups that start first, in this order, so that none of them runs alone at the end."""
 TOGETHER = ("tests/outages/",)
 """Directories that are one group: their tests share a separate Docker engine, which is slow to start."""
-ALONE = ("tests/crash/test_on_real_parts.py", "tests/e2e/", "tests/gateway/")
+ALONE = ("tests/crash/test_real_process.py", "tests/e2e/", "tests/gateway/")
 """Paths in which each test is a group: it makes its own containers, or shares those of its process."""
 
 

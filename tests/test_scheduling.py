@@ -19,7 +19,7 @@ def test_test_with_containers_of_its_own_is_one_group() -> None:
 
 def test_long_groups_come_first_and_those_without_real_parts_last() -> None:
     ranks = [
-        rank_of("tests/spring/test_sluices_registry.py::test_a", real=True),
+        rank_of("tests/spring/test_own_registry.py::test_a", real=True),
         rank_of(MACHINE, real=True),
         rank_of("tests/gateway/test_traffic.py::test_a", real=True),
         rank_of("tests/app/api/test_lists.py::test_a", real=False),

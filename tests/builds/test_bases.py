@@ -63,7 +63,7 @@ def test_stages_after_target_are_ignored() -> None:
         "FROM a\nRUN <<'E\\'\nE\\\nFROM --platform=\"a b\" evil\n",
     ],
 )
-def test_from_that_may_name_another_image_to_engine_is_refused(text: str) -> None:
+def test_ambiguous_from_instruction_is_refused(text: str) -> None:
     with pytest.raises(DockerfileError, match=r"^line \d+: "):
         bases_of(text, {})
 

@@ -75,7 +75,7 @@ REMOTE = {
 
 
 @pytest.mark.parametrize("text", REMOTE.values(), ids=REMOTE)
-def test_add_that_may_be_remote_is_refused(text: str) -> None:
+def test_add_instruction_with_remote_source_is_refused(text: str) -> None:
     with pytest.raises(DockerfileError, match=r"^line \d+: ADD "):
         check_adds(f"{text}\nRUN true\n")
 
@@ -99,7 +99,7 @@ LOCAL = {
 
 
 @pytest.mark.parametrize("text", LOCAL.values(), ids=LOCAL)
-def test_add_from_context_is_accepted(text: str) -> None:
+def test_add_instruction_with_context_source_is_accepted(text: str) -> None:
     check_adds(f"FROM scratch\n{text}\nRUN true\n")
 
 

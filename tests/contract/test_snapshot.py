@@ -6,7 +6,7 @@ from difflib import unified_diff
 
 import pytest
 
-from tests.contract.surface import DIRECTORY, PARTS, text_of
+from tests.contract.public_contract import DIRECTORY, PARTS, text_of
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -77,7 +77,7 @@ def test_replicas_and_instances_are_counted_by_service(dashboard_fixture: Dashbo
     assert samples.value("sluice_requests_in_flight", service="api") == 0
 
 
-def test_a_service_without_a_revision_desires_no_replicas(dashboard_fixture: DashboardFixture) -> None:
+def test_service_without_a_revision_desires_no_replicas(dashboard_fixture: DashboardFixture) -> None:
     dashboard_fixture.service("web", 3)
     dashboard_fixture.change(Service, "web", revision=None)
     assert scrape(dashboard_fixture).value("sluice_service_replicas_desired", service="web") == 0
@@ -108,7 +108,7 @@ def test_restarts_include_those_of_instances_that_exist_no_longer(dashboard_fixt
     assert scrape(dashboard_fixture).value("sluice_instance_restarts_total", service="web") == 3
 
 
-def test_a_removed_service_has_no_series(dashboard_fixture: DashboardFixture) -> None:
+def test_removed_service_has_no_series(dashboard_fixture: DashboardFixture) -> None:
     dashboard_fixture.service("web", 3)
     dashboard_fixture.service("api", 1)
     dashboard_fixture.change(Instance, "web-r1-1", restarts=2)
@@ -144,7 +144,7 @@ def test_deployments_are_counted_by_status_with_their_durations(dashboard_fixtur
     assert samples.value(f"{duration}_count", status="aborted") == 0
 
 
-def test_a_deployment_is_counted_once_when_it_ends_after_later_ones(dashboard_fixture: DashboardFixture) -> None:
+def test_deployment_is_counted_once_when_it_ends_after_later_ones(dashboard_fixture: DashboardFixture) -> None:
     dashboard_fixture.service("web", 3)
     dashboard_fixture.service("api", 3)
     first = dashboard_fixture.deployment("api")
@@ -176,7 +176,7 @@ def statements(dashboard_fixture: DashboardFixture) -> list[tuple[str, tuple[Any
     return executed
 
 
-def test_an_ended_deployment_is_read_from_the_store_once(dashboard_fixture: DashboardFixture) -> None:
+def test_ended_deployment_is_read_from_the_store_once(dashboard_fixture: DashboardFixture) -> None:
     dashboard_fixture.service("web", 3)
     last = ended(dashboard_fixture, "succeeded", 3)
     scrape(dashboard_fixture)
@@ -237,7 +237,7 @@ def test_old_names_have_the_values_of_the_new_ones_and_are_marked_deprecated(das
     assert sum("Deprecated" in line for line in lines) == 6
 
 
-def test_a_service_with_traffic_has_a_sample_of_each_code_before_the_first_error(
+def test_service_with_traffic_has_a_sample_of_each_code_before_the_first_error(
     dashboard_fixture: DashboardFixture,
 ) -> None:
     dashboard_fixture.service("web", 1)

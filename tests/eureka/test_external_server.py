@@ -143,7 +143,7 @@ async def test_stale_application_list_of_the_server_is_not_trusted(harness: Exte
     assert (await harness.router.observe("web"))["web-r1-1"].state == "draining"
 
 
-async def test_404_of_another_kind_of_server_raises_a_routing_error(harness: ExternalServerHarness) -> None:
+async def test_server_that_is_no_eureka_raises_a_routing_error_on_404(harness: ExternalServerHarness) -> None:
     await harness.open(1)
     harness.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
     with pytest.raises(RoutingError, match="answers 404 to GET apps/"):

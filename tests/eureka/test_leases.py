@@ -60,7 +60,7 @@ def test_metadata_of_all_instances_is_limited(leases: Leases, monkeypatch: pytes
     leases.register(registration("d", metadata={"k": "x" * 14}))
 
 
-def test_reported_down_takes_precedence_over_an_override(leases: Leases) -> None:
+def test_down_status_reported_by_the_client_takes_precedence_over_an_override(leases: Leases) -> None:
     leases.register(registration())
     leases.override(A, LeaseStatus.OUT_OF_SERVICE)
     leases.register(registration(status="DOWN"))

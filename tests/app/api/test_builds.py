@@ -149,7 +149,7 @@ def test_build_fails_when_it_exceeds_the_build_timeout(tmp_path: Path) -> None:
         assert "SLUICE_BUILD_TIMEOUT" in failed["build"]["message"]
 
 
-def test_cancelling_running_and_pending_builds_frees_their_slots(app_fixture: AppFixture) -> None:
+def test_cancelled_running_and_pending_builds_free_their_slots(app_fixture: AppFixture) -> None:
     ids = [send(app_fixture, tar(ENDLESS), "service=web").json()["id"] for _ in range(3)]
     eventually(lambda: "begun" in app_fixture.client.get("/builds/1/log").text, "the first one runs")
     for id in (ids[0], ids[2]):

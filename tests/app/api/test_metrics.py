@@ -21,7 +21,7 @@ def scrape(app_fixture: AppFixture) -> Samples:
     return Samples(app_fixture.client.get("/metrics").text)
 
 
-def test_an_instance_that_the_engine_restarts_is_counted(app_fixture: AppFixture) -> None:
+def test_instance_that_the_engine_restarts_is_counted(app_fixture: AppFixture) -> None:
     assert app_fixture.deploy(replicas=2).status_code == 200
     assert scrape(app_fixture).value("sluice_instance_restarts_total", service="web") == 0
     app_fixture.call(_kill, app_fixture, "web-r1-1")
@@ -29,7 +29,7 @@ def test_an_instance_that_the_engine_restarts_is_counted(app_fixture: AppFixture
     eventually(lambda: scrape(app_fixture).value("sluice_service_replicas_serving", service="web") == 2, "it serves again")
 
 
-def test_a_removed_service_disappears_from_the_metrics(app_fixture: AppFixture) -> None:
+def test_removed_service_disappears_from_the_metrics(app_fixture: AppFixture) -> None:
     assert app_fixture.deploy().status_code == 200
     assert scrape(app_fixture).value("sluice_service_replicas_desired", service="web") == 1
     assert app_fixture.client.delete("/services/web", params={"wait": "20"}).status_code == 200

@@ -84,7 +84,7 @@ def test_running_build_is_followed_and_cancelled_and_its_event_names_the_user(
         )
 
 
-def test_cancelling_a_finished_build_is_refused(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
+def test_cancel_of_a_finished_build_is_refused(dashboard_fixture: DashboardFixture, admin_browser: TestClient) -> None:
     number = dashboard_fixture.built()
     answer = admin_browser.post(f"/ui/builds/{number}/cancel")
     assert answer.status_code == 409

@@ -15,7 +15,14 @@ from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Failed, Plan, Succeeded
-from tests.support.planner_world import GOOD, InstanceBehaviour, SimulatedCluster, SimulatedInstance, check_plan, in_order
+from tests.support.planner_simulation import (
+    GOOD,
+    InstanceBehaviour,
+    SimulatedCluster,
+    SimulatedInstance,
+    check_plan,
+    in_order,
+)
 from tests.tiers import examples
 
 HISTORIES = examples(1_000, full=10_000)

@@ -1,6 +1,6 @@
 """The public contract as lines of text, one file per part, without descriptions and messages.
 
-Help texts are left out too. `.venv/bin/python -m tests.contract.surface` (or `make snapshot`)
+Help texts are left out too. `.venv/bin/python -m tests.contract.public_contract` (or `make snapshot`)
 writes the files from the code.
 """
 

@@ -34,7 +34,7 @@ def spec(engine: FakeEngine, number: int) -> InstanceSpec:
     )
 
 
-async def test_a_failure_comes_once_and_may_come_after_the_work(engine: FakeEngine) -> None:
+async def test_failure_is_raised_once_and_may_follow_the_work(engine: FakeEngine) -> None:
     engine.fail_next("start", EngineError("no memory", reason="no_capacity"))
     with pytest.raises(EngineError, match="no memory"):
         await engine.start(spec(engine, 1))
@@ -46,7 +46,7 @@ async def test_a_failure_comes_once_and_may_come_after_the_work(engine: FakeEngi
     assert engine.containers["web-r1-1"].starts == 1
 
 
-async def test_while_unreachable_all_calls_fail_and_events_are_lost(engine: FakeEngine) -> None:
+async def test_unreachable_engine_fails_all_calls_and_loses_events(engine: FakeEngine) -> None:
     await engine.start(spec(engine, 1))
     events = engine.events()
     assert await anext(events) == EngineEvent("reconnected")
@@ -60,7 +60,7 @@ async def test_while_unreachable_all_calls_fail_and_events_are_lost(engine: Fake
     await events.aclose()
 
 
-async def test_lost_events_are_told_to_nobody(engine: FakeEngine) -> None:
+async def test_lost_events_reach_no_listener(engine: FakeEngine) -> None:
     events = engine.events()
     await anext(events)
     engine.lose_events(1)
@@ -71,7 +71,7 @@ async def test_lost_events_are_told_to_nobody(engine: FakeEngine) -> None:
     await events.aclose()
 
 
-async def test_the_order_of_observe_is_no_promise(engine: FakeEngine) -> None:
+async def test_observed_instances_have_no_fixed_order(engine: FakeEngine) -> None:
     for number in range(1, 8):
         await engine.start(spec(engine, number))
     orders = {tuple(view.instance for view in await engine.observe()) for _ in range(10)}
@@ -89,7 +89,7 @@ async def test_time_passes_only_when_the_clock_is_moved(engine: FakeEngine, cloc
     assert stopped is not None and stopped.exit_code == 137
 
 
-async def test_a_kept_one_comes_back_after_ever_longer_pauses(engine: FakeEngine, clock: FakeClock) -> None:
+async def test_instance_with_auto_restart_restarts_after_growing_delays(engine: FakeEngine, clock: FakeClock) -> None:
     engine.behave("web", Behaviour(exits_after=(1, 2)))
     await engine.start(spec(engine, 1))
     await engine.enable_auto_restart("web-r1-1")
@@ -104,7 +104,7 @@ async def test_a_kept_one_comes_back_after_ever_longer_pauses(engine: FakeEngine
     assert engine.containers["web-r1-1"].restarts == 2
 
 
-async def test_a_restart_of_the_engine_brings_back_what_is_kept(engine: FakeEngine) -> None:
+async def test_engine_restart_restarts_instances_with_auto_restart(engine: FakeEngine) -> None:
     first = await engine.start(spec(engine, 1))
     await engine.start(spec(engine, 2))
     await engine.enable_auto_restart("web-r1-1")
@@ -114,14 +114,14 @@ async def test_a_restart_of_the_engine_brings_back_what_is_kept(engine: FakeEngi
     assert views["web-r1-1"].start_id != first.start_id and views["web-r1-1"].address == first.address
 
 
-async def test_a_policy_may_be_forgotten(engine: FakeEngine) -> None:
+async def test_restart_policy_may_be_removed(engine: FakeEngine) -> None:
     await engine.start(spec(engine, 1))
     engine.forgets_policies = True
     await engine.enable_auto_restart("web-r1-1")
     assert [view.auto_restart for view in await engine.observe()] == [False]
 
 
-async def test_a_full_engine_has_no_capacity(engine: FakeEngine) -> None:
+async def test_full_engine_has_no_capacity(engine: FakeEngine) -> None:
     engine.capacity = 1
     await engine.start(spec(engine, 1))
     with pytest.raises(EngineError) as refused:
