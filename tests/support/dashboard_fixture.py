@@ -27,6 +27,7 @@ from services.builds.build_request import BuildRequest
 from services.builds.manager import PENDING, BuildManager, BuildSettings
 from services.clock import SystemClock
 from services.control_metrics.metrics import Metrics
+from services.engine.port import ImageInfo
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.readiness import Readiness
@@ -57,6 +58,8 @@ class DashboardFixture:
         store = open_store(data)
         clock, listeners, self.credentials = SystemClock(), ChangeNotifier(), PullCredentials()
         engine = FakeEngine(clock)
+        for number in (1, 2):
+            engine.images[f"web:{number}"] = ImageInfo(f"sha256:{number}", f"web:{number}", (8080,))
         self.hinted: list[str] = []
         self._ports = 20000
         absent = cast(Any, None)
