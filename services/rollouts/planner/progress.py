@@ -105,13 +105,14 @@ def health_deadline_exceeded(desired: DesiredState, instance: ObservedInstance, 
 def next_arrival(desired: DesiredState, observed: Sequence[ObservedInstance]) -> float:
     """Return when the next instance may begin to serve, in seconds since the epoch.
 
-    The time is 0 if an instance may at any moment (the engine may restart it, for example), and infinite if none will.
+    The time is 0 if an instance may at any moment: the engine may restart one, and a paused deployment may be resumed. The
+    time is infinite if none will.
     """
     if desired.replicas == 0:
         return math.inf
-    if any(not instance.dead and instance.draining_since is None for instance in observed):
+    if desired.paused or any(not instance.dead and instance.draining_since is None for instance in observed):
         return 0
-    return math.inf if desired.paused else desired.backoff_until
+    return desired.backoff_until
 
 
 def next_deadline(desired: DesiredState, classification: Classification, now: float) -> float | None:

@@ -159,4 +159,4 @@ def test_instance_arrives_when_it_lives_or_when_it_may_be_created() -> None:
     assert next_arrival(steady(1, backoff_until=NOW + 30), [starting("new-1")]) == 0
     assert next_arrival(steady(1, backoff_until=NOW + 30), [dead("new-1"), draining("new-1")]) == NOW + 30
     assert next_arrival(to(1), []) == 0
-    assert next_arrival(to(1, paused=True), [draining("old-1")]) == math.inf
+    assert next_arrival(to(1, paused=True), [draining("old-1")]) == 0
