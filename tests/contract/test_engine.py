@@ -96,9 +96,9 @@ class FakeEngineHarness:
 
 
 class DockerEngineHarness:
-    def __init__(self, harness: DockerFixture) -> None:
-        self.fixture = harness
-        self.engine = DockerEngine(harness.name, harness.name, IMAGE)
+    def __init__(self, docker_fixture: DockerFixture) -> None:
+        self.fixture = docker_fixture
+        self.engine = DockerEngine(docker_fixture.name, docker_fixture.name, IMAGE)
 
     def spec(self, id: str, behaviour: Behaviour = Behaviour(), **fields: Any) -> InstanceSpec:  # noqa: B008
         return self.fixture.spec(id, script=_script(behaviour), **fields)

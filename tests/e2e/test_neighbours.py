@@ -51,18 +51,21 @@ async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(s
         await service_fixture.docker("rm", "--force", *ids.values())
 
 
-async def test_network_that_was_pruned_while_nothing_ran_is_created_again(own: ServiceFixture) -> None:
-    await own.deploy(own.spec(replicas=1))
-    await own.change("scale", {"replicas": 0})
-    network = own.sluice.name
-    subnet = await own.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network)
-    await own.docker("network", "rm", network)
-    assert (await own.http.get("/readyz")).json()["network"]["ok"] is False
-    await own.change("scale", {"replicas": 2})
-    async with own.load():
-        await own.change("restart")
-    assert await own.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network) == subnet
-    assert (await own.http.get("/readyz")).json()["network"] == {"ok": True}
+async def test_network_that_was_pruned_while_nothing_ran_is_created_again(isolated_service: ServiceFixture) -> None:
+    await isolated_service.deploy(isolated_service.spec(replicas=1))
+    await isolated_service.change("scale", {"replicas": 0})
+    network = isolated_service.sluice.name
+    subnet = await isolated_service.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network)
+    await isolated_service.docker("network", "rm", network)
+    assert (await isolated_service.http.get("/readyz")).json()["network"]["ok"] is False
+    await isolated_service.change("scale", {"replicas": 2})
+    async with isolated_service.load():
+        await isolated_service.change("restart")
+    assert (
+        await isolated_service.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network)
+        == subnet
+    )
+    assert (await isolated_service.http.get("/readyz")).json()["network"] == {"ok": True}
 
 
 async def test_foreign_container_with_the_next_instances_name_is_reported_and_kept(service_fixture: ServiceFixture) -> None:
