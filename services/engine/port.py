@@ -175,7 +175,8 @@ class EngineEvent:
 
     - `start`, `die`, `destroy`: the container did so.
     - `disconnect`: the container was disconnected from Sluice's network while it runs.
-    - `health`: the result of the container's HEALTHCHECK changed, or the container was paused or unpaused.
+    - `health`: the result of the container's HEALTHCHECK changed, or the container was paused, unpaused or given
+      another address.
     - `reconnected`: the stream was interrupted, so the caller must observe all instances again. It names no instance.
     """
 

@@ -468,6 +468,19 @@ async def test_disconnection_is_reported_and_undone_by_a_reconnection(
     assert await seen(harness, "web-r1-1") == started
 
 
+async def test_restarted_container_is_not_reported_as_disconnected(
+    harness: EngineHarness, recorded_events: EventRecorder
+) -> None:
+    behaviour = Behaviour(exits_after=(0.3, 1))
+    started = await harness.engine.start(harness.spec("web-r1-1", behaviour))
+    await harness.engine.enable_auto_restart("web-r1-1")
+    await until_seen(harness, lambda view: view.restarts >= 3)
+    assert "disconnect" not in {event.kind for event in recorded_events.events}
+    dead = [event.start_id for event in recorded_events.events if event.kind == "die"]
+    assert started.start_id in dead and len(dead) == len(set(dead))
+    await harness.engine.stop("web-r1-1", 0)
+
+
 async def until_seen(harness: EngineHarness, condition: Callable[[ContainerView], bool]) -> None:
     async with asyncio.timeout(20):
         while (view := await seen(harness, "web-r1-1")) is None or not condition(view):  # noqa: ASYNC110 - no event

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -190,13 +191,9 @@ class EventWatcher:
             return None
         if view is None or view.state != "running" or view.restarting:
             return None
-        return EngineEvent(
-            "disconnect",
-            service=view.service,
-            instance=view.instance,
-            container_id=view.container_id,
-            start_id=view.start_id,
-        )
+        event = EngineEvent("disconnect", view.service, view.instance, view.container_id, view.start_id)
+        # a container with an address was connected again, or has been started again since
+        return event if view.address is None else replace(event, kind="health", start_id="")
 
     def _inspect_start(self, client: docker.APIClient, container_id: str, at: int) -> str:
         """Return the start that a death at `at` ended, if the engine still shows it; otherwise empty."""

@@ -144,9 +144,10 @@ def _mark_draining(tx: ServiceTransaction, row: Instance, instance: ObservedInst
 def _drain_reason(tx: ServiceTransaction, row: Instance, instance: ObservedInstance, now: float) -> str:
     """Return the clause that says why an instance must go."""
     deployment, revision = tx.snapshot.deployment, tx.snapshot.desired_revision
+    if deployment is not None and deployment.kind == Kind.REMOVE:
+        return f"deployment {deployment.id} removes the service"
     if deployment is not None and (revision is None or row.hash != revision.hash or deployment.kind == Kind.RESTART):
-        verb = "removes" if deployment.kind == Kind.REMOVE else "replaces"
-        return f"deployment {deployment.id} ({deployment.kind}) {verb} it"
+        return f"deployment {deployment.id} ({deployment.kind}) replaces it"
     if instance.unhealthy_since is not None:
         return f"unhealthy for {now - instance.unhealthy_since:.0f} s, {instance.unhealthy_reason}"
     if instance.ready_at is None and not instance.admitted and instance.started_at is not None:

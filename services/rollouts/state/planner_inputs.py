@@ -151,6 +151,8 @@ def _observe_instance(
     states = [by_instance[row.id] for by_instance in endpoint_states if routed and row.id in by_instance]
     admitted = [state.state == "admitted" for state in states]
     by_every_router = bool(states) and len(states) == len(endpoint_states) and all(admitted)
+    restarting = container is not None and container.restarting  # the next start is the one to judge
+    started_at = None if restarting or row.started_at is None else max(row.started_at, watched_since)
     return ObservedInstance(
         id=row.id,
         slot=row.slot,
@@ -159,8 +161,8 @@ def _observe_instance(
         container=container.state if container else "none",
         routed=routed,
         created_at=row.created_at,
-        started_at=max(row.started_at, watched_since) if row.started_at is not None else None,
-        ready_at=row.ready_at,
+        started_at=started_at,
+        ready_at=None if restarting else row.ready_at,
         admitted=any(admitted) if row.leaving_at is not None else by_every_router,
         healthy=all(state.healthy for state in states),
         unhealthy_since=unhealthy.since if unhealthy is not None else None,

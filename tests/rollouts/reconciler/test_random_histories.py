@@ -28,7 +28,7 @@ KINDS = [
     *["wait"] * 8, *["crash"] * 4, *["deploy"] * 4, "scale", "rollback", "restart", "remove", "abort", "pause", "resume",
     "retry", *["kill"] * 2, "vanish", "lose events", "break the stream", *["engine fails"] * 3, "engine is away",
     "engine restarts", *["gateway fails"] * 3, "gateway is silent", "reload", "gateway restarts", *["busy"] * 3, "sicken",
-    "heal",
+    "heal", "disconnect", "hang",
 ]  # fmt: skip
 POLICIES: list[dict[str, Any]] = [
     {},
@@ -113,6 +113,10 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: ChoiceSequen
             simulation.gateway.restart()
         case "kill" if one:
             simulation.engine.kill(one, stays_down=dice.pick([False, True]))
+        case "disconnect" if one:
+            simulation.engine.disconnect(one)
+        case "hang" if one:
+            simulation.fail_test(one)
         case "vanish" if one:
             simulation.engine.vanish(one)
         case "busy" if one:

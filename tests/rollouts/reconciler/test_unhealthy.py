@@ -143,6 +143,9 @@ def test_instance_that_waits_for_its_restart_does_not_count_as_serving(run_scena
         simulation.engine.kill("web-r1-1")
         await asyncio.sleep(1)
         assert statuses(simulation) == ["starting"]
+        calls = len(simulation.gateway.calls)
+        await asyncio.sleep(2)
+        assert ("admit", "web-r1-1") not in simulation.gateway.calls[calls:], "the start that died is not admitted again"
         await asyncio.sleep(30)
         assert statuses(simulation) == ["serving"]
 
