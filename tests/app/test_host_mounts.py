@@ -38,7 +38,7 @@ def test_host_path_below_a_writable_mount_of_another_service_is_refused(app_fixt
     assert errors(app_fixture, "maker", "/srv/shared:/data") == {}
     reported = errors(app_fixture, "thief", "/srv/own:/own", "/srv/shared/link:/data:ro")
     assert list(reported) == ["volumes.1.source"]
-    assert '/srv/shared/link lies in /srv/shared, which service "maker" mounts writable' in reported["volumes.1.source"]
+    assert '/srv/shared/link is in /srv/shared, which service "maker" mounts writable' in reported["volumes.1.source"]
 
 
 def test_writable_mount_above_a_path_mounted_by_another_service_is_refused(app_fixture: AppFixture) -> None:
@@ -82,13 +82,13 @@ def test_stored_host_path_that_another_service_can_change_is_not_started(app_fix
         events = app_fixture.client.get("/events?service=web").json()["items"]
         return next((event["message"] for event in events if "cannot be started" in event["message"]), "")
 
-    assert "volumes.0.source: /srv/a/b lies in /srv/a" in eventually(told, "the replacement is refused")
+    assert "volumes.0.source: /srv/a/b is in /srv/a" in eventually(told, "the replacement is refused")
     assert "web-r1-2" not in app_fixture.engine.containers
 
 
 def test_data_directory_of_sluice_is_refused_within_a_root(app_fixture: AppFixture) -> None:
     for path in (app_fixture.data, app_fixture.data / "gateway", app_fixture.data.parent):
-        assert f"meets {app_fixture.data}" in errors(app_fixture, "web", f"{path}:/data:ro")["volumes.0.source"]
+        assert f"overlaps {app_fixture.data}" in errors(app_fixture, "web", f"{path}:/data:ro")["volumes.0.source"]
 
 
 def test_host_path_that_is_a_symbolic_link_fails_the_deployment_with_its_reason(app_fixture: AppFixture) -> None:
