@@ -42,10 +42,11 @@ class Line:
 
 @dataclass(frozen=True)
 class LogSource:
-    """An instance whose log is read, and the mask of its revision's secrets."""
+    """An instance whose log is read, its container's id if known, and the mask of its secrets."""
 
     instance: str
     mask: Mask
+    container: str | None = None
 
     def reader(self) -> Callable[[str], Line]:
         """Return a function that converts the engine's lines, in order, to Lines."""
@@ -64,7 +65,7 @@ def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = N
     if row.revision not in known:
         revision = session.get(Revision, (row.service, row.revision))
         known[row.revision] = log_mask(revision.effective if revision is not None else {})
-    return LogSource(row.id, known[row.revision])
+    return LogSource(row.id, known[row.revision], row.container_id)
 
 
 async def read(engine: Engine, sources: Sequence[LogSource], *, tail: int, since: float | None) -> list[Line]:
@@ -78,7 +79,7 @@ async def read(engine: Engine, sources: Sequence[LogSource], *, tail: int, since
 
 async def _read(engine: Engine, source: LogSource, tail: int, since: float | None) -> list[Line]:
     try:
-        text = await engine.logs(source.instance, tail=tail, since=since, timestamps=True)
+        text = await engine.logs(source.instance, source.container, tail=tail, since=since, timestamps=True)
     except EngineError as error:
         if error.reason != GONE:
             raise
@@ -168,7 +169,7 @@ class LogFollower:
         last = self._last.get(source.instance)
         since = seconds_of(last) if last is not None else self._since
         tail = 0 if last is None and source.instance in self._unread else CATCH_UP_LINES
-        stamped = self._engine.follow_logs(source.instance, tail=tail, since=since, timestamps=True)
+        stamped = self._engine.follow_logs(source.instance, source.container, tail=tail, since=since, timestamps=True)
         read_line = source.reader()
         try:
             async with aclosing(_closeable(stamped)) as lines:

@@ -175,7 +175,10 @@ READY: dict[str, Any] = {
     "network": {"ok": True},
     "gateway": {"ok": True, "version": "3.0.11", "old_workers": [], "outdated": None},
     "store": {"ok": True},
-    "store_behind_engine": [],
+    "store_behind_engine": ["web-r1-1"],
+    "unknown_containers": [
+        {"name": "sluice-web-r1-1", "instance": "web-r1-1", "remove": "docker rm --force sluice-web-r1-1"}
+    ],
 }
 GATEWAY: dict[str, Any] = {
     "answers": True,

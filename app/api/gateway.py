@@ -59,7 +59,8 @@ async def doctor(request: Request, _reader: Reader) -> Response:
     The examination takes a second: a container is started for a moment, to see whether it reaches the bridge.
     """
     sluice = get_app_context(request)
-    findings = await sluice.infrastructure.diagnose(sluice.runtime_status.unknown_containers(), sluice.readiness.not_ready())
+    unknown = [container.name for container in sluice.runtime_status.unknown_containers()]
+    findings = await sluice.infrastructure.diagnose(unknown, sluice.readiness.not_ready())
     status = "unwell" if any(finding.status == "wrong" for finding in findings) else "well"
     return JSONResponse({"status": status, "findings": [finding.as_dict() for finding in findings]})
 

@@ -71,7 +71,7 @@ async def instance_logs(
 
     source, retained = await sluice.store.read(read_row)
     try:
-        await sluice.engine.logs(name, tail=0)
+        await sluice.engine.logs(name, source.container, tail=0)
     except EngineError as error:
         if error.reason != GONE:
             raise

@@ -41,8 +41,8 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Show that engine, network, gateway and store are there; 503 names those that are not.
 
-    `store_behind_engine` lists instances that the engine runs and the store does not know, as after a backup was
-    restored. They are left alone.
+    `unknown_containers` lists containers with Sluice's labels that the store does not know, as after a backup was
+    restored, each with the command that removes it. They are left alone. `store_behind_engine` has their instances.
     """
     sluice = get_app_context(request)
     engine, network, gateway, store = await asyncio.gather(
@@ -58,7 +58,14 @@ async def readyz(request: Request) -> Response:
             parts[part] = {"ok": False, "error": why}
     if sluice.stopping.is_set():
         parts["sluice"] = {"ok": False, "error": "is stopping"}
-    body = {**parts, "store_behind_engine": sorted(sluice.runtime_status.unknown_containers())}
+    unknown = sluice.runtime_status.unknown_containers()
+    body = {
+        **parts,
+        "store_behind_engine": sorted({container.instance for container in unknown}),
+        "unknown_containers": [
+            {"name": container.name, "instance": container.instance, "remove": container.removal} for container in unknown
+        ],
+    }
     failures = [f"{part}: {facts['error']}" for part, facts in parts.items() if not facts["ok"]]
     if failures:
         raise Problem("not_ready", "; ".join(failures)[:1000], headers={"Retry-After": "1"}, more=body)

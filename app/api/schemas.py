@@ -281,6 +281,14 @@ class Health(BaseModel):
     status: Literal["alive"]
 
 
+class UnknownContainer(BaseModel):
+    """A container with Sluice's labels that the store does not know, and the command that removes it."""
+
+    name: str
+    instance: str
+    remove: str
+
+
 class Readiness(BaseModel):
     status: Literal["ready"]
     engine: dict[str, Any]
@@ -288,6 +296,7 @@ class Readiness(BaseModel):
     gateway: dict[str, Any]
     store: dict[str, Any]
     store_behind_engine: list[str]
+    unknown_containers: list[UnknownContainer]
 
 
 class OldWorker(BaseModel):

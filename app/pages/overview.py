@@ -61,7 +61,7 @@ def _query(session: Session, sluice: AppContext) -> dict[str, Any]:
     services = [{**each, "lines": lines.get(each["name"])} for each in _services(session, sluice, progress)]
     return {
         "not_ready": sluice.readiness.not_ready(),
-        "unknown": sluice.runtime_status.unknown_containers(),
+        "unknown": [container.name for container in sluice.runtime_status.unknown_containers()],
         "chips": _chips(Counter(each["state"] for each in services)),
         "rows": {f"service-{each['name']}": {"service": each, "spark": spark} for each in services},
         "deployments": newest_deployments(session),

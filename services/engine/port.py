@@ -122,9 +122,9 @@ class HealthResult:
 
 @dataclass(frozen=True)
 class ContainerView:
-    """A container of this Sluice as the engine reports it.
+    """A container with this Sluice's labels as the engine reports it.
 
-    Containers are selected by label, never by name.
+    Labels can be copied, so a view alone does not prove that Sluice created the container: the store has the ids.
     """
 
     instance: str
@@ -150,6 +150,11 @@ class ContainerView:
     """Whether the process has ended and the engine is about to start it again. `state` is `running` meanwhile."""
     auto_restart: bool = False
     """True if the restart policy is `always`: the instance has been admitted once."""
+
+    name: str = ""
+    """The container's own name on the engine."""
+    renamed: bool = False
+    """Whether the name is not the one that Sluice gives to the instance's container."""
 
     @property
     def start_id(self) -> str:
@@ -187,10 +192,15 @@ class EngineEvent:
     start_id: str = ""
     """Of `die` and `disconnect` events: the start that ended, in the format of `ContainerView.start_id`."""
     exit_code: int | None = None
+    renamed: bool = False
+    """Whether the container has another name than Sluice gives to the instance's container."""
 
 
 class Engine(Protocol):
-    """Port that creates and observes instances. Every call is idempotent and raises EngineError."""
+    """Port that creates and observes instances. Every call is idempotent and raises EngineError.
+
+    Calls about an instance take the id of its `container`; None finds the container by name, while the store has no id.
+    """
 
     async def ping(self) -> Mapping[str, Any]:
         """Return facts about the engine: version, api_version, node (its host name)."""
@@ -235,25 +245,33 @@ class Engine(Protocol):
         - `engine_error`: any other refusal.
         """
 
-    async def enable_auto_restart(self, instance: str) -> None:
+    async def enable_auto_restart(self, instance: str, container: str | None = None) -> None:
         """Set the restart policy to `always`, because the instance has been admitted."""
 
-    async def reconnect(self, instance: str, address: str) -> None:
+    async def reconnect(self, instance: str, address: str, container: str | None = None) -> None:
         """Connect a running container to Sluice's network again with this address. Idempotent."""
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
-        """Return all containers of this Sluice, or those of one service, in any state."""
+        """Return all containers with this Sluice's labels, or those of one service, in any state."""
 
-    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+    async def stop(self, instance: str, grace: float, container: str | None = None) -> ContainerView | None:
         """Send the stop signal, then SIGKILL after `grace` seconds.
 
         Return the ended container, None if it no longer exists.
         """
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str, container: str | None = None) -> None:
         """Remove a stopped container and its anonymous volumes. Succeeds if the container no longer exists."""
 
-    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+    async def logs(
+        self,
+        instance: str,
+        container: str | None = None,
+        *,
+        tail: int = 200,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> str:
         """Return the last `tail` lines of stdout and stderr.
 
         With `timestamps`, each line starts with its time and a blank. The time is RFC 3339 in UTC with nanoseconds
@@ -261,11 +279,17 @@ class Engine(Protocol):
         """
 
     def follow_logs(
-        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+        self,
+        instance: str,
+        container: str | None = None,
+        *,
+        tail: int = 200,
+        since: float | None = None,
+        timestamps: bool = False,
     ) -> AsyncIterator[str]:
         """Yield log lines as they are written; ends with the container."""
 
-    async def usage(self, instance: str) -> Usage | None:
+    async def usage(self, instance: str, container: str | None = None) -> Usage | None:
         """Return the instance's resource usage, None if the instance does not run."""
 
     def events(self) -> AsyncIterator[EngineEvent]:

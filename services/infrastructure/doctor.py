@@ -26,6 +26,8 @@ This is `hard-stop-after` in haproxy.cfg.
 """
 _MAX_OLD_WORKERS = 10
 _NEARLY_FULL = 0.8
+_MAX_NAMED = 20
+"""Maximum number of unknown containers that a finding names."""
 
 
 class InspectedEngine(Protocol):
@@ -245,10 +247,11 @@ class Doctor:
 
 def _instances_finding(unknown_containers: Sequence[str]) -> DoctorFinding:
     if not unknown_containers:
-        return ok("instances", "the engine runs no unknown instances")
-    examples = ", ".join(unknown_containers[:5])
-    text = f"{len(unknown_containers)} unknown instances run (after a restored backup?): {examples}"
-    return warning("instances", text, "They are left alone. Remove them when their services serve: `docker rm -f …`.")
+        return ok("instances", "the engine has no unknown containers with Sluice's labels")
+    names, count = list(unknown_containers[:_MAX_NAMED]), len(unknown_containers)
+    text = f"{count} containers have Sluice's labels and are in no row of the store (a restored backup, a copy?): "
+    text += ", ".join(names) + (", …" if count > len(names) else "")
+    return warning("instances", text, f"They are left alone. Remove them: `docker rm --force {' '.join(names)}`.")
 
 
 def _control_plane_findings(not_ready: Mapping[str, str]) -> list[DoctorFinding]:

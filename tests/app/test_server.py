@@ -21,6 +21,7 @@ import pytest
 from app.api import sse
 from app.http import h11_protocol
 from app.server import Server, server_of
+from services.rollouts.state.recognition import UnknownContainer
 from tests.support.app_fixture import NEVER, AppFixture, build, eventually
 
 pytestmark = pytest.mark.slow
@@ -296,9 +297,11 @@ def test_readyz_names_the_part_that_does_not_answer(served: Served) -> None:
         app_fixture.gateway.answering = True
         with app_fixture.engine.unreachable():
             assert "engine" in client.get("/readyz").json()["detail"]
-        app_fixture.sluice.runtime_status.set_unknown_containers(["web-r9-1"])
+        app_fixture.sluice.runtime_status.set_unknown_containers([UnknownContainer("web-r9-1", "copy")])
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready again")
-        assert client.get("/readyz").json()["store_behind_engine"] == ["web-r9-1"]
+        ready = client.get("/readyz").json()
+        assert ready["store_behind_engine"] == ["web-r9-1"]
+        assert ready["unknown_containers"] == [{"name": "copy", "instance": "web-r9-1", "remove": "docker rm --force copy"}]
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "in chunks"])

@@ -41,6 +41,11 @@ async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(s
             ]
             ids[what] = await service_fixture.docker(*run)
         before = await _states(service_fixture, list(ids.values()))
+        copy = f"{name}-copy-of-{service}"
+        ready = await service_fixture.until(lambda: _naming(service_fixture, copy))
+        assert f"docker rm --force {copy}" in [each["remove"] for each in ready["unknown_containers"]]
+        instances = next(each for each in (await service_fixture.get("/doctor"))["findings"] if each["part"] == "instances")
+        assert instances["status"] == "warning" and f"docker rm --force {copy}" in instances["advice"]
         await service_fixture.update(image=service_fixture.images.two)
         await service_fixture.change("scale", {"replicas": 3})
         await service_fixture.change("rollback")
@@ -49,6 +54,24 @@ async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(s
         assert await _states(service_fixture, list(ids.values())) == before
     finally:
         await service_fixture.docker("rm", "--force", *ids.values())
+
+
+async def test_renamed_instance_serves_on_and_is_removed_with_its_service(service_fixture: ServiceFixture) -> None:
+    await service_fixture.deploy(service_fixture.spec(replicas=2))
+    renamed, other = await service_fixture.containers()
+    async with service_fixture.load():
+        await service_fixture.docker("rename", renamed["Id"], f"debug-{service_fixture.service}")
+        await service_fixture.update(environment={"TURN": "2"})
+    listed = await service_fixture.docker(
+        "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label=sluice.service={service_fixture.service}"
+    )
+    assert not {renamed["Id"], other["Id"]} & set(listed.split())
+    assert len(listed.split()) == 2
+
+
+async def _naming(service_fixture: ServiceFixture, container: str) -> Json | None:
+    ready: Json = await service_fixture.get("/readyz")
+    return ready if container in {each["name"] for each in ready["unknown_containers"]} else None
 
 
 async def test_network_that_was_pruned_while_nothing_ran_is_created_again(isolated_service: ServiceFixture) -> None:

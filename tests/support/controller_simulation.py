@@ -92,19 +92,19 @@ class Engine(FakeEngine):
         await self.hook("started", spec.id)
         return view
 
-    async def enable_auto_restart(self, instance: str) -> None:
+    async def enable_auto_restart(self, instance: str, container: str | None = None) -> None:
         await self.hook("enable_auto_restart", instance)
-        await super().enable_auto_restart(instance)
+        await super().enable_auto_restart(instance, container)
 
-    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+    async def stop(self, instance: str, grace: float, container: str | None = None) -> ContainerView | None:
         await self.hook("stop", instance)
-        view = await super().stop(instance, grace)
+        view = await super().stop(instance, grace, container)
         await self.hook("stopped", instance)
         return view
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str, container: str | None = None) -> None:
         await self.hook("remove", instance)
-        await super().remove(instance)
+        await super().remove(instance, container)
         await self.hook("removed", instance)
 
 

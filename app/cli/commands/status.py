@@ -19,7 +19,7 @@ from app.cli.output.messages import GONE, Document, ago, took
 from app.cli.output.tables import deployment_table, instances_table, part, service_table, services_table
 from app.cli.waiting import Timeout, seconds_of
 
-_PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
+_PARTS = ("engine", "network", "gateway", "store", "sluice", "unknown_containers")
 PROBLEMS = ("down", "unhealthy", "crash_looping", "paused", "deployment_failed")
 """States of services that need attention (docs/api.md)."""
 _MOST_GONE = 200

@@ -63,13 +63,17 @@ def deployment_table(deployment: Document) -> str:
 def part(value: Any) -> str:
     """Format on one line what /readyz reports about one part of Sluice's infrastructure."""
     if not isinstance(value, dict):
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ", ".join(map(_removal, value)) if isinstance(value, list) else str(value)
     if value.get("ok") is False:
         return str(value.get("error"))
     facts = [
         f"{name.replace('_', ' ')} {item}" for name, item in value.items() if name != "ok" and item not in (None, [], "")
     ]
     return ", ".join(["answers", *facts])
+
+
+def _removal(container: Document) -> str:
+    return f"{container.get('name')} (remove it: {container.get('remove')})"
 
 
 def _service_row(service: Document) -> list[Any]:

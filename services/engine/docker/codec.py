@@ -28,6 +28,7 @@ _NO_CAPACITY = (
     "out of memory",
     "no space left on device",
 )
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _INIT_PROGRAM = "docker-init"
 """The program that the engine runs as process 1 of a container with `init`."""
 _DECIMALS = re.compile(r"(\.\d{6})\d+")
@@ -143,14 +144,12 @@ def image_labels(client: Any, image: str) -> Mapping[str, str]:
 def parse_container(found: Mapping[str, Any], name: str, network: str) -> ContainerView | None:
     """Parse the inspection of a container.
 
-    Return None if it is not an instance of the Sluice called `name`.
-
-    The labels decide. The container's name must agree with them, because `docker commit` copies labels into an image
-    and so into containers that Sluice did not create.
+    Return None if it does not have the labels of an instance of the Sluice called `name`. `docker commit` copies labels into
+    an image, and so into containers that Sluice did not create: the store's ids tell them apart.
     """
     labels = found["Config"].get("Labels") or {}
     instance = parse_instance(labels, name)
-    if instance is None or found["Name"] != f"/{name}-{instance}":
+    if instance is None:
         return None
     state = found["State"]
     health = state.get("Health") or {}
@@ -176,15 +175,20 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
         paused=state["Status"] == "paused",
         restarting=state["Status"] == "restarting",
         auto_restart=found["HostConfig"]["RestartPolicy"]["Name"] == RESTART_ALWAYS["Name"],
+        name=found["Name"].removeprefix("/"),
+        renamed=found["Name"] != f"/{name}-{instance}",
     )
 
 
 def parse_instance(labels: Mapping[str, str], name: str) -> str | None:
     """Return the instance's id, None if these are not the labels of an instance of the Sluice `name`."""
     numbers = (labels.get(key, "") for key in (REVISION, DEPLOYMENT, SLOT))
-    if labels.get(NAME) != name or not all(number.isascii() and number.isdigit() for number in numbers):
+    if labels.get(NAME) != name or HASH not in labels or not all(map(_NUMBER.fullmatch, numbers)):
         return None
-    return labels.get(INSTANCE) if labels.get(SERVICE) and HASH in labels else None
+    service, _, numbered = labels.get(INSTANCE, "").rpartition("-r")
+    revision, _, number = numbered.partition("-")
+    fits = service and service == labels.get(SERVICE) and _NUMBER.fullmatch(revision) and _NUMBER.fullmatch(number)
+    return labels[INSTANCE] if fits else None
 
 
 def parse_error(text: str) -> tuple[str, str]:

@@ -123,11 +123,11 @@ class DockerEngine:
     async def start(self, spec: InstanceSpec) -> ContainerView:
         return await self.clients.call(lambda client: self._start(client, spec))
 
-    async def enable_auto_restart(self, instance: str) -> None:
-        await self.clients.call(lambda client: self._enable_auto_restart(client, instance))
+    async def enable_auto_restart(self, instance: str, container: str | None = None) -> None:
+        await self.clients.call(lambda client: self._enable_auto_restart(client, instance, container))
 
-    async def reconnect(self, instance: str, address: str) -> None:
-        await self.clients.call(lambda client: self._reconnect(client, instance, address))
+    async def reconnect(self, instance: str, address: str, container: str | None = None) -> None:
+        await self.clients.call(lambda client: self._reconnect(client, instance, container, address))
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         signatures = await self.clients.call(lambda client: self._list(client, service))
@@ -141,24 +141,38 @@ class DockerEngine:
             views.update(inspected)
         return [view for view in views.values() if view is not None]
 
-    async def stop(self, instance: str, grace: float) -> ContainerView | None:
-        return await self.clients.call_long(lambda client: self._stop(client, instance, grace))
+    async def stop(self, instance: str, grace: float, container: str | None = None) -> ContainerView | None:
+        return await self.clients.call_long(lambda client: self._stop(client, instance, container, grace))
 
-    async def remove(self, instance: str) -> None:
-        await self.clients.call(lambda client: self._remove(client, instance))
+    async def remove(self, instance: str, container: str | None = None) -> None:
+        await self.clients.call(lambda client: self._remove(client, instance, container))
 
-    async def usage(self, instance: str) -> Usage | None:
-        return await self.clients.call(lambda client: usage_of(client, f"{self.name}-{instance}"))
+    async def usage(self, instance: str, container: str | None = None) -> Usage | None:
+        return await self.clients.call(lambda client: usage_of(client, container or f"{self.name}-{instance}"))
 
-    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+    async def logs(
+        self,
+        instance: str,
+        container: str | None = None,
+        *,
+        tail: int = 200,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> str:
         options = {"tail": tail, "since": since or None, "timestamps": timestamps}
-        return await self.clients.call(lambda client: self._logs(client, instance, options))
+        return await self.clients.call(lambda client: self._logs(client, instance, container, options))
 
     async def follow_logs(
-        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+        self,
+        instance: str,
+        container: str | None = None,
+        *,
+        tail: int = 200,
+        since: float | None = None,
+        timestamps: bool = False,
     ) -> AsyncGenerator[str]:
         options = {"tail": tail, "since": since or None, "timestamps": timestamps}
-        lines = iterate_in_thread(lambda stop: self._follow(stop, instance, options), f"logs of {instance}")
+        lines = iterate_in_thread(lambda stop: self._follow(stop, instance, container, options), f"logs of {instance}")
         try:
             async for line in lines:
                 yield line
@@ -273,8 +287,8 @@ class DockerEngine:
                     raise EngineError(f'the network "{network}" is not open to services', reason="invalid_spec")
                 client.connect_container_to_network(container_id, network)
 
-    def _enable_auto_restart(self, client: docker.APIClient, instance: str) -> None:
-        view = self._find(client, instance)
+    def _enable_auto_restart(self, client: docker.APIClient, instance: str, container: str | None) -> None:
+        view = self._find(client, instance, container)
         if view is None:
             raise EngineError(f"{instance} was removed", reason="instance_gone")
         if not view.auto_restart:
@@ -284,8 +298,8 @@ class DockerEngine:
                 raise EngineError(f"{instance} was removed", reason="instance_gone") from None
             self._inspect_cache.invalidate(view.container_id)
 
-    def _reconnect(self, client: docker.APIClient, instance: str, address: str) -> None:
-        view = self._find(client, instance)
+    def _reconnect(self, client: docker.APIClient, instance: str, container: str | None, address: str) -> None:
+        view = self._find(client, instance, container)
         if view is None or view.state != "running" or view.address == address:
             return
         if view.address is not None:
@@ -300,8 +314,7 @@ class DockerEngine:
         return {
             container["Id"]: container["State"] + _state_signature(container["Status"])
             for container in found
-            if (instance := parse_instance(container["Labels"], self.name))
-            and f"/{self.name}-{instance}" in container["Names"]
+            if parse_instance(container["Labels"], self.name)
         }
 
     def _inspect_all(self, signatures: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
@@ -313,8 +326,8 @@ class DockerEngine:
                 self._inspect_cache.store(view, signature, stamp)
         return views
 
-    def _stop(self, client: docker.APIClient, instance: str, grace: float) -> ContainerView | None:
-        view = self._find(client, instance)
+    def _stop(self, client: docker.APIClient, instance: str, container: str | None, grace: float) -> ContainerView | None:
+        view = self._find(client, instance, container)
         if view is None or view.state != "running":
             return view
         with suppress(NotFound):
@@ -324,8 +337,8 @@ class DockerEngine:
             client.stop(view.container_id, timeout=math.ceil(grace))
         return self._inspect(client, view.container_id)
 
-    def _remove(self, client: docker.APIClient, instance: str) -> None:
-        view = self._find(client, instance)
+    def _remove(self, client: docker.APIClient, instance: str, container: str | None) -> None:
+        view = self._find(client, instance, container)
         if view is None:
             return
         try:
@@ -336,8 +349,8 @@ class DockerEngine:
             if "already in progress" not in str(error.explanation):
                 raise
 
-    def _logs(self, client: docker.APIClient, instance: str, options: Mapping[str, Any]) -> str:
-        container_id = self._must_find(client, instance)
+    def _logs(self, client: docker.APIClient, instance: str, container: str | None, options: Mapping[str, Any]) -> str:
+        container_id = self._must_find(client, instance, container)
         parts, size, cut = deque[bytes](), 0, False
         for part in client.logs(container_id, stdout=True, stderr=True, **options, stream=True, follow=False):
             parts.append(part)
@@ -348,9 +361,11 @@ class DockerEngine:
         text = b"".join(parts)
         return (text.partition(b"\n")[2] if cut else text).decode(errors="replace")
 
-    def _follow(self, stop: StreamCancel, instance: str, options: Mapping[str, Any]) -> Generator[str]:
+    def _follow(
+        self, stop: StreamCancel, instance: str, container: str | None, options: Mapping[str, Any]
+    ) -> Generator[str]:
         with translate_errors(), closing(self.clients.new()) as client:
-            container_id = self._must_find(client, instance)
+            container_id = self._must_find(client, instance, container)
             started_at = _running_start(client, container_id)
             stream = client.logs(container_id, stdout=True, stderr=True, **options, stream=True, follow=True)
             stop.set_stream(stream)
@@ -366,14 +381,16 @@ class DockerEngine:
             if started_at and started_at == _running_start(client, container_id):
                 raise EngineError(f"The log of {instance} was interrupted", transient=True)
 
-    def _must_find(self, client: docker.APIClient, instance: str) -> str:
-        view = self._find(client, instance)
+    def _must_find(self, client: docker.APIClient, instance: str, container: str | None) -> str:
+        view = self._find(client, instance, container)
         if view is None:
             raise EngineError(f"{instance} was removed", reason="instance_gone")
         return view.container_id
 
-    def _find(self, client: docker.APIClient, instance: str) -> ContainerView | None:
-        return self._inspect(client, f"{self.name}-{instance}")
+    def _find(self, client: docker.APIClient, instance: str, container: str | None) -> ContainerView | None:
+        """Return the instance's container with this id, or the one with the instance's name; else None."""
+        view = self._inspect(client, container or f"{self.name}-{instance}")
+        return view if view is not None and view.instance == instance else None
 
     def _inspect(self, client: docker.APIClient, container: str) -> ContainerView | None:
         try:

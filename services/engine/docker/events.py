@@ -164,11 +164,16 @@ class EventWatcher:
         if message["Type"] == "network":
             return self._read_disconnect(client, attributes)
         instance = parse_instance(attributes, self._name)
-        if instance is None or attributes.get("name") != f"{self._name}-{instance}":
+        if instance is None:
             return None
         self._cache.invalidate(container_id)
         action = message["Action"].partition(":")[0]
-        subject = {"service": attributes[SERVICE], "instance": instance, "container_id": container_id}
+        subject: dict[str, Any] = {
+            "service": attributes[SERVICE],
+            "instance": instance,
+            "container_id": container_id,
+            "renamed": attributes.get("name") != f"{self._name}-{instance}",
+        }
         if action == "die":
             at = message["timeNano"]
             start = self._cache.record_death(container_id, at) or self._inspect_start(client, container_id, at)
@@ -191,7 +196,9 @@ class EventWatcher:
             return None
         if view is None or view.state != "running" or view.restarting:
             return None
-        event = EngineEvent("disconnect", view.service, view.instance, view.container_id, view.start_id)
+        event = EngineEvent(
+            "disconnect", view.service, view.instance, view.container_id, view.start_id, renamed=view.renamed
+        )
         # a container with an address was connected again, or has been started again since
         return event if view.address is None else replace(event, kind="health", start_id="")
 

@@ -156,7 +156,7 @@ class Executor:
             if row.port is not None:
                 await router.admit(endpoint_for(row, operation.revision, row.start or ""))
         self._reached("half", operation)
-        await self._engine.enable_auto_restart(row.id)
+        await self._engine.enable_auto_restart(row.id, row.container_id)
 
     async def _withdraw(self, operation: ExecuteStep) -> None:
         for router in self._routers:
@@ -180,7 +180,7 @@ class Executor:
         """Stop the container of a drained instance; no request is lost, even if the process must be killed."""
         row, limit = operation.row, stop_limit(operation.row, operation.revision)
         began = self._writer.clock.now()
-        view = await self._engine.stop(row.id, limit.grace)
+        view = await self._engine.stop(row.id, limit.grace, row.container_id)
         took = self._writer.clock.now() - began
         killed = view is not None and view.exit_code == SIGKILL_EXIT_CODE and took >= limit.grace
         code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
@@ -198,7 +198,7 @@ class Executor:
             if row.port is not None:
                 await router.remove(row.service, row.id)
         self._reached("half", operation)
-        await self._engine.remove(row.id)
+        await self._engine.remove(row.id, row.container_id)
         probe = self._prober.last(row.id)
         self._prober.remove(row.id)
         changes: dict[str, object] = {"stopped_at": self._writer.clock.now(), "log_tail": tail}
@@ -217,7 +217,7 @@ class Executor:
             async with asyncio.timeout(LOG_TIMEOUT):
                 while text is None:
                     try:
-                        text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
+                        text = await self._engine.logs(row.id, row.container_id, tail=LOG_TAIL_LINES)
                     except EngineError as error:
                         if not error.transient:
                             return None

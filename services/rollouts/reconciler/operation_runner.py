@@ -106,7 +106,7 @@ class OperationRunner:
             case ExecuteStep():
                 await self._execute(operation)
             case Reconnect(row):
-                await self._ports.engine.reconnect(row.id, row.address)
+                await self._ports.engine.reconnect(row.id, row.address, row.container_id)
             case FetchLogTail(row, revision):
                 state.log_tails[row.id] = await self._executor.fetch_log_tail(row, revision)
 

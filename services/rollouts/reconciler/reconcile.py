@@ -27,6 +27,7 @@ from services.rollouts.state.dependencies import is_blocked
 from services.rollouts.state.instance_health import last_check, unhealthy_instances, warnings
 from services.rollouts.state.planner_inputs import desired_state, observe_instances, probe_targets
 from services.rollouts.state.queue import next_pending
+from services.rollouts.state.recognition import recognized
 from services.rollouts.state.service_snapshot import ServiceSnapshot, load_service
 from services.rollouts.state.transitions import StateWriter
 
@@ -42,6 +43,8 @@ def reconcile_service(session: Session, name: str, observation: Observation, wri
     snapshot = load_service(session, name)
     if snapshot is None:
         return ReconcileResult(finished=True)
+    own = recognized(observation.containers, {row.id: row.container_id for row in snapshot.instances})
+    observation = replace(observation, containers=own)
     tx, writes = ServiceTransaction(session, writer, snapshot, observation), writer.writes
     restarted = record_container_status(tx)
     unhealthy = unhealthy_instances(snapshot, observation.containers, observation.endpoint_states, writer.clock.now())

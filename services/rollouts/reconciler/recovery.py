@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
@@ -16,6 +16,7 @@ from services.rollouts.reconciler.ports import Ports
 from services.rollouts.state.id_floors import raise_id_floors
 from services.rollouts.state.instance_health import HEALTHY
 from services.rollouts.state.planner_inputs import observe_instances
+from services.rollouts.state.recognition import container_ids, recognized, unknown_containers, unrecognized
 from services.rollouts.state.revision_spec import revision_healthcheck, uses_engine_health
 from services.rollouts.state.routing_config import active_revision, endpoint_for, linked_services, routed_service
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -32,16 +33,18 @@ async def recover(
 
     The value is None for a service of which nothing is routed.
     """
-    containers = {view.instance: view for view in await ports.engine.observe()}
+    views = await ports.engine.observe()
     snapshots = await ports.store.read(_snapshots)
-    unknown = unknown_to(containers, await ports.store.read(known_instances))
-    runtime_status.set_unknown_containers(unknown)
+    ids = await ports.store.read(container_ids)
+    containers = {view.instance: view for view in recognized(views, ids)}
+    unknown = unrecognized(views, ids)
+    runtime_status.set_unknown_containers(unknown_containers(unknown))
     to_probe = [pair for snapshot in snapshots for pair in _to_probe(snapshot, containers)]
     healthy = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in to_probe])
     restarted = {row.id for _, row in to_probe if row.id in healthy and row.start != containers[row.id].start_id}
 
     def write(session: Session) -> None:
-        raise_id_floors(session, containers.values(), [containers[id] for id in unknown])
+        raise_id_floors(session, views, unknown)
         _record_restarts(session, writer, containers, restarted)
 
     await ports.store.write(write)
@@ -74,15 +77,6 @@ def _routing(
                 if row.port is not None and _serves(row, containers.get(row.id))
             ]
     return services, endpoints
-
-
-def known_instances(session: Session) -> set[str]:
-    """Return the ids of all instances that are not gone."""
-    return set(session.exec(select(Instance.id).where(col(Instance.stopped_at).is_(None))))
-
-
-def unknown_to(containers: dict[str, ContainerView], known: set[str]) -> list[str]:
-    return sorted(set(containers) - known)
 
 
 def _snapshots(session: Session) -> list[ServiceSnapshot]:

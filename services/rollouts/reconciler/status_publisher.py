@@ -12,6 +12,7 @@ from services.rollouts.reconciler.result import ReconcileResult
 from services.rollouts.reconciler.service_state import ServiceState
 from services.rollouts.reconciler.stop_limit import StopLimit
 from services.rollouts.state.instance_health import failed_check
+from services.rollouts.state.recognition import UnknownContainer
 from services.rollouts.state.runtime_status import CRASH_LOOPING, InstanceStop, RuntimeStatus
 from services.routing.port import EndpointState
 from services.store.events import ChangeNotifier
@@ -89,9 +90,9 @@ class StatusPublisher:
         self._runtime_status.set_stop(instance, InstanceStop(self._clock.now(), limit.signal, limit.grace))
         self._notifier.notify()
 
-    def report_unknown(self, instances: Iterable[str]) -> None:
-        """Store the instance ids of containers that carry Sluice's labels and that the store does not know."""
-        self._runtime_status.set_unknown_containers(instances)
+    def report_unknown(self, containers: Iterable[UnknownContainer]) -> None:
+        """Store the containers that have Sluice's labels and that the store does not know."""
+        self._runtime_status.set_unknown_containers(containers)
 
     def forget_instance(self, instance: str) -> None:
         """Delete the volatile status of an instance that was stopped or removed."""

@@ -11,8 +11,8 @@ import structlog
 
 from services.engine.port import ContainerView, EngineError, EngineEvent
 from services.rollouts.reconciler.ports import Ports
-from services.rollouts.reconciler.recovery import known_instances, unknown_to
 from services.rollouts.reconciler.status_publisher import StatusPublisher
+from services.rollouts.state.recognition import container_ids, is_recognized, unknown_containers, unrecognized
 from services.routing.port import EndpointState, RoutingError
 
 log = structlog.get_logger()
@@ -61,8 +61,13 @@ class Watcher:
     async def _instance_died(self, event: EngineEvent) -> None:
         """Mark an instance whose container died or lost its network as dead in every router, then enqueue.
 
-        No router may send a request to this start any more. This happens before anything is planned.
+        No router may send a request to this start any more. This happens before anything is planned. The store decides
+        whether a container with another name is the instance's, or one with copied labels.
         """
+        if event.renamed and not is_recognized(
+            event.instance, event.container_id, await self._ports.store.read(container_ids), renamed=True
+        ):
+            return
         for router in self._ports.routers:
             try:
                 await router.mark_dead(event.service, event.instance, event.start_id)
@@ -75,10 +80,11 @@ class Watcher:
         while True:
             await asyncio.sleep(ENGINE_RESYNC)
             try:
-                now = {view.instance: view for view in await self._ports.engine.observe()}
+                now = {view.container_id: view for view in await self._ports.engine.observe()}
             except EngineError:
                 continue  # the services' worker tasks report the error
-            self._status.report_unknown(unknown_to(now, await self._ports.store.read(known_instances)))
+            unknown = unrecognized(now.values(), await self._ports.store.read(container_ids))
+            self._status.report_unknown(unknown_containers(unknown))
             changed = {id for id in {*before, *now} if before.get(id) != now.get(id)}
             for service in {(now.get(id) or before[id]).service for id in changed}:
                 self._enqueue(service)

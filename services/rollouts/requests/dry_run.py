@@ -24,6 +24,7 @@ from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.rollouts.requests.validation import current_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
 from services.rollouts.state.queue import supersedes
+from services.rollouts.state.recognition import recognized
 from services.rollouts.state.service_snapshot import ACTIVE, load_service
 from services.rollouts.state.status import Kind, Status
 from services.rollouts.state.transitions import StateWriter
@@ -187,9 +188,10 @@ def _plan_input(
     if snapshot is None or snapshot.deployment is None:
         return None
     wanted = snapshot.desired_revision
+    own = recognized(containers, {row.id: row.container_id for row in snapshot.instances})
     return PlanInput(
         desired=desired_state(snapshot),
-        observed=observe_instances(snapshot, containers, endpoint_states, {}),
+        observed=observe_instances(snapshot, own, endpoint_states, {}),
         created={instance.id: instance.revision for instance in snapshot.instances},
         service=row.service,
         revision=wanted.number if wanted is not None else 0,

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.rollouts.state.recognition import UnknownContainer
+
 CRASH_LOOPING = {
     "code": "crash_looping",
     "message": "crash looping: instances keep exiting or failing checks; they restart with increasing delays",
@@ -35,7 +37,7 @@ class RuntimeStatus:
         self._probes: dict[str, Mapping[str, Any]] = {}
         self._stops: dict[str, InstanceStop] = {}
         self._warnings: dict[str, list[dict[str, str]]] = {}
-        self._unknown_containers: tuple[str, ...] = ()
+        self._unknown_containers: tuple[UnknownContainer, ...] = ()
 
     def set_in_flight(self, counts: Mapping[str, int]) -> bool:
         """Store the in-flight counts of instances; return whether a count changed."""
@@ -73,12 +75,12 @@ class RuntimeStatus:
             self._warnings.pop(service, None)
         return changed
 
-    def set_unknown_containers(self, instances: Iterable[str]) -> None:
-        """Store the instances whose containers have Sluice's labels but are unknown to the store.
+    def set_unknown_containers(self, containers: Iterable[UnknownContainer]) -> None:
+        """Store the containers that have Sluice's labels but are unknown to the store.
 
-        They are left alone. They exist after a backup was restored.
+        They are left alone. They exist after a backup was restored, and as copies of instances' containers.
         """
-        self._unknown_containers = tuple(instances)
+        self._unknown_containers = tuple(containers)
 
     def in_flight(self, instance: str) -> int:
         return self._in_flight.get(instance, 0)
@@ -109,7 +111,7 @@ class RuntimeStatus:
         by_service = self._warnings.copy()
         return frozenset(name for name, warnings in by_service.items() if CRASH_LOOPING in warnings)
 
-    def unknown_containers(self) -> list[str]:
+    def unknown_containers(self) -> list[UnknownContainer]:
         return list(self._unknown_containers)
 
     def by_service(self) -> dict[str | None, list[object]]:

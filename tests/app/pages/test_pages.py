@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages.render import STATIC, TEMPLATES
+from services.rollouts.state.recognition import UnknownContainer
 from services.rollouts.state.runtime_status import CRASH_LOOPING
 from services.store.tables import Deployment, Instance, Service
 from tests.support.dashboard_fixture import DashboardFixture
@@ -198,7 +199,7 @@ def test_hostile_text_is_escaped_on_every_page(dashboard_fixture: DashboardFixtu
     )  # fmt: skip
     dashboard_fixture.sluice.readiness.report("engine", HOSTILE)
     dashboard_fixture.sluice.runtime_status.set_warnings("web", [{"code": HOSTILE, "message": HOSTILE}])
-    dashboard_fixture.sluice.runtime_status.set_unknown_containers([HOSTILE])
+    dashboard_fixture.sluice.runtime_status.set_unknown_containers([UnknownContainer("web-r1-1", HOSTILE)])
     for path in ("/ui/", "/ui/services/web", f"/ui/deployments/{id}"):
         text = admin_browser.get(path).text
         assert "alert(1)" in text

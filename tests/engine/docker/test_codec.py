@@ -77,16 +77,25 @@ def test_docker_states_are_mapped_to_created_running_or_exited(status: str, stat
 @pytest.mark.parametrize(
     "change",
     [
-        {"Name": "/sluice-web-r2-3-copy"},
         {"Config": {"Labels": None}},
         {"Config": {"Labels": labels_of(SPEC, "other")}},
         {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.slot": "³"}}},
         {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.revision": "-1"}}},
+        {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.revision": "9" * 40}}},
+        {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.instance": "anything"}}},
+        {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.instance": "api-r2-3"}}},
         {"Config": {"Labels": {key: text for key, text in labels_of(SPEC, "sluice").items() if key != "sluice.hash"}}},
     ],
 )
-def test_container_with_wrong_name_or_labels_is_no_instance(change: dict[str, Any]) -> None:
+def test_container_with_wrong_labels_is_no_instance(change: dict[str, Any]) -> None:
     assert parse_container({**inspection(), **change}, "sluice", "sluice") is None
+
+
+def test_container_with_another_name_is_a_renamed_instance() -> None:
+    view = parse_container({**inspection(), "Name": "/debug"}, "sluice", "sluice")
+    assert view is not None and (view.instance, view.name, view.renamed) == ("web-r2-3", "debug", True)
+    own = parse_container(inspection(), "sluice", "sluice")
+    assert own is not None and (own.name, own.renamed) == ("sluice-web-r2-3", False)
 
 
 def test_instance_id_is_read_only_from_labels_with_sluices_name() -> None:

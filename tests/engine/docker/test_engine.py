@@ -58,7 +58,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_foreign_containers_are_not_observed_reported_or_stopped(
+async def test_copies_of_an_instance_are_told_by_their_names_and_never_stopped(
     engine: DockerEngine, docker_fixture: DockerFixture
 ) -> None:
     started = await engine.start(docker_fixture.spec("web-r1-1", script=WAITS))
@@ -75,18 +75,40 @@ async def test_foreign_containers_are_not_observed_reported_or_stopped(
             )
             docker_fixture.client.start(made["Id"])
             strangers.append(made["Id"])
-        assert [view.container_id for view in await engine.observe()] == [started.container_id]
+        views = {view.container_id: view for view in await engine.observe()}
+        own = (f"{docker_fixture.name}-web-r1-1", False)
+        copies = {(f"{docker_fixture.name}-{name}", True) for name in looks}
+        assert {(view.name, view.renamed) for view in views.values()} == {own, *copies}
+        assert not views[started.container_id].renamed
         assert await engine.stop("other", 0) is None
         await engine.remove("other")
-        docker_fixture.client.kill(started.container_id)
-        # committing an image pauses the container for a moment
-        died = await next_event(events, lambda event: event.instance != "" and event.kind not in ("start", "health"))
-        assert (died.kind, died.container_id) == ("die", started.container_id)
+        stopped = await engine.stop("web-r1-1", 0)
+        assert stopped is not None and stopped.container_id == started.container_id
+        died = await next_event(events, lambda event: event.kind == "die")
+        assert (died.container_id, died.renamed) == (started.container_id, False)
     assert all(docker_fixture.client.inspect_container(stranger)["State"]["Running"] for stranger in strangers)
     for stranger in strangers:
         docker_fixture.client.remove_container(stranger, v=True, force=True)
     await engine.remove("web-r1-1")
     docker_fixture.client.remove_image(image)
+
+
+async def test_renamed_container_is_stopped_and_removed_by_its_id(
+    engine: DockerEngine, docker_fixture: DockerFixture
+) -> None:
+    started = await engine.start(docker_fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
+    docker_fixture.client.rename(started.container_id, f"{docker_fixture.name}-debug")
+    (view,) = await engine.observe()
+    assert (view.container_id, view.renamed) == (started.container_id, True)
+    assert await engine.stop("web-r1-1", 0) is None, "without an id the name decides"
+    await engine.enable_auto_restart("web-r1-1", started.container_id)
+    assert "hello" in await engine.logs("web-r1-1", started.container_id)
+    assert await engine.usage("web-r1-1", started.container_id) is not None
+    assert await engine.stop("web-r1-2", 0, started.container_id) is None, "another instance's container"
+    stopped = await engine.stop("web-r1-1", 5, started.container_id)
+    assert stopped is not None and stopped.state == "exited"
+    await engine.remove("web-r1-1", started.container_id)
+    assert await engine.observe() == []
 
 
 async def test_start_without_sluices_network_is_a_transient_error(

@@ -46,6 +46,8 @@ class Container:
     paused: bool = False
     address: str | None = field(init=False)
     """Its address in Sluice's network."""
+    name: str = ""
+    """Its name if it was renamed; otherwise the instance's id is its name."""
     auto_restart: bool = False
     log: list[str] = field(default_factory=list)
     log_times: list[str] = field(default_factory=list)
@@ -76,6 +78,8 @@ class Container:
             last_test=self.last_test,
             paused=self.paused,
             restarting=self.state == "restarting",
+            name=self.name or spec.id,
+            renamed=bool(self.name),
         )
 
     def write(self, text: str, at: float) -> None:
@@ -107,6 +111,7 @@ class Container:
             container_id=self.id,
             start_id=self.view.start_id if kind in ("die", "disconnect") else "",
             exit_code=code,
+            renamed=bool(self.name),
         )
 
 

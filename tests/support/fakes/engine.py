@@ -212,6 +212,19 @@ class FakeEngine:
         container.state = "exited"
         self._destroy(container)
 
+    def rename(self, instance: str, name: str) -> None:
+        """Rename its container, as a user may; an empty name is the instance's own."""
+        container = self.containers.pop(instance)
+        container.name = name
+        self.containers[name or container.spec.id] = container
+
+    def copy(self, instance: str, name: str) -> Container:
+        """Start another container with its labels, as a user may."""
+        copy = Container(self.containers[instance].spec, hashlib.sha256(name.encode()).hexdigest(), name=name)
+        self.containers[name] = copy
+        self._run(copy)
+        return copy
+
     def forget_policy(self, instance: str) -> None:
         """Set its restart policy to `no`, as a user may."""
         self.containers[instance].auto_restart = False
@@ -314,17 +327,16 @@ class FakeEngine:
                     why = f"is a symbolic link to {self.links[link]}{path[len(link) :]}"
                 raise EngineError(f"The host path {path} is not mounted: it {why}", reason="mount_refused")
 
-    async def enable_auto_restart(self, instance: str) -> None:
+    async def enable_auto_restart(self, instance: str, container: str | None = None) -> None:
         with self._record("enable_auto_restart", instance):
-            if instance not in self.containers:
-                raise EngineError(f"{instance} was removed", reason="instance_gone")
+            found = self._must_find(instance, container)
             if not self.forgets_policies:
-                self.containers[instance].auto_restart = True
+                found.auto_restart = True
 
-    async def reconnect(self, instance: str, address: str) -> None:
+    async def reconnect(self, instance: str, address: str, container: str | None = None) -> None:
         with self._record("reconnect", instance):
-            if instance in self.containers:
-                self.containers[instance].address = address
+            if (found := self._find(instance, container)) is not None:
+                found.address = address
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         await self._pause()
@@ -333,62 +345,78 @@ class FakeEngine:
             self._random.shuffle(views)
             return views
 
-    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+    async def stop(self, instance: str, grace: float, container: str | None = None) -> ContainerView | None:
         await self._pause()
         with self._record("stop", instance):
-            container = self.containers.get(instance)
-            if container is None or container.state not in ("running", "restarting"):
-                return container.view if container else None
-            container.auto_restart = False
-            if container.state == "restarting":
-                container.state = "exited"
-                return container.view
-            behaviour = self._behaviour(container)
-            dies_alone = behaviour.stop_takes is not None and behaviour.stop_takes <= grace
-            begun = container.starts
-            await self._pause((behaviour.stop_takes or 0) if dies_alone else grace)
-            if container.state == "running" and container.starts == begun:
-                self._exit(container, behaviour.stop_code if dies_alone else _KILLED, stays_down=True)
-            return container.view if instance in self.containers else None
+            return await self._stop(self._find(instance, container), grace)
 
-    async def remove(self, instance: str) -> None:
+    async def _stop(self, container: Container | None, grace: float) -> ContainerView | None:
+        if container is None or container.state not in ("running", "restarting"):
+            return container.view if container else None
+        container.auto_restart = False
+        if container.state == "restarting":
+            container.state = "exited"
+            return container.view
+        behaviour = self._behaviour(container)
+        dies_alone = behaviour.stop_takes is not None and behaviour.stop_takes <= grace
+        begun = container.starts
+        await self._pause((behaviour.stop_takes or 0) if dies_alone else grace)
+        if container.state == "running" and container.starts == begun:
+            self._exit(container, behaviour.stop_code if dies_alone else _KILLED, stays_down=True)
+        return container.view if any(each is container for each in self.containers.values()) else None
+
+    async def remove(self, instance: str, container: str | None = None) -> None:
         await self._pause()
         with self._record("remove", instance):
-            container = self.containers.get(instance)
-            if container is None:
+            found = self._find(instance, container)
+            if found is None:
                 return
-            if container.state in ("running", "restarting"):
-                raise EngineError(f"You cannot remove a running container {container.id}. Stop the container first")
-            self._destroy(container)
+            if found.state in ("running", "restarting"):
+                raise EngineError(f"You cannot remove a running container {found.id}. Stop the container first")
+            self._destroy(found)
 
-    async def usage(self, instance: str) -> Usage | None:
+    async def usage(self, instance: str, container: str | None = None) -> Usage | None:
         """Return 16 MiB, and a tenth of a core for as long as the clock runs."""
         with self._record("usage", instance):
-            container = self.containers.get(instance)
-            if container is None or container.state != "running":
+            found = self._find(instance, container)
+            if found is None or found.state != "running":
                 return None
-            resources = container.spec.fields.resources
+            resources = found.spec.fields.resources
             limit = resources.memory if resources else None
             return Usage(self.clock.now() / 10, 16 * 1024**2, limit)
 
-    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+    async def logs(
+        self,
+        instance: str,
+        container: str | None = None,
+        *,
+        tail: int = 200,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> str:
         with self._record("logs", instance):
-            container = self._must_find(instance)
-            lines = range(container.first(tail, since), len(container.log))
-            return "".join(f"{container.line(number, timestamps)}\n" for number in lines)
+            found = self._must_find(instance, container)
+            lines = range(found.first(tail, since), len(found.log))
+            return "".join(f"{found.line(number, timestamps)}\n" for number in lines)
 
     async def follow_logs(
-        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+        self,
+        instance: str,
+        container: str | None = None,
+        *,
+        tail: int = 200,
+        since: float | None = None,
+        timestamps: bool = False,
     ) -> AsyncGenerator[str]:
-        container = self._must_find(instance)
-        reported = container.first(tail, since)
+        found = self._must_find(instance, container)
+        reported = found.first(tail, since)
         while True:
-            while reported < len(container.log):
+            while reported < len(found.log):
                 reported += 1
-                yield container.line(reported - 1, timestamps)
-            if container.state in ("created", "exited"):
+                yield found.line(reported - 1, timestamps)
+            if found.state in ("created", "exited"):
                 return
-            await container.changed.wait()
+            await found.changed.wait()
 
     async def events(self) -> AsyncGenerator[EngineEvent]:
         queue: asyncio.Queue[EngineEvent] = asyncio.Queue()
@@ -458,10 +486,16 @@ class FakeEngine:
                 return self._behaviours[subject]
         return Behaviour()
 
-    def _must_find(self, instance: str) -> Container:
-        if instance not in self.containers:
+    def _find(self, instance: str, id: str | None) -> Container | None:
+        if id is None:
+            return self.containers.get(instance)
+        return next((each for each in self.containers.values() if (each.spec.id, each.id) == (instance, id)), None)
+
+    def _must_find(self, instance: str, id: str | None) -> Container:
+        found = self._find(instance, id)
+        if found is None:
             raise EngineError(f"{instance} was removed", reason="instance_gone")
-        return self.containers[instance]
+        return found
 
     def _refuse_start(self, container: Container) -> None:
         spec = container.spec
@@ -524,8 +558,9 @@ class FakeEngine:
         task.add_done_callback(self._tasks.discard)
 
     def _destroy(self, container: Container) -> None:
-        if self.containers.get(container.spec.id) is container:
-            del self.containers[container.spec.id]
+        name = container.name or container.spec.id
+        if self.containers.get(name) is container:
+            del self.containers[name]
             self._emit(container.event("destroy"))
 
     def _emit(self, event: EngineEvent) -> None:
