@@ -63,7 +63,7 @@ def failed_check(state: EndpointState) -> str:
 
 def lost_address(row: Instance, container: ContainerView) -> str:
     """Return how a running container lost its row's address, as a clause; empty if it has the address."""
-    if container.state != "running" or container.address == row.address:
+    if container.state != "running" or container.restarting or container.address == row.address:
         return ""
     if container.address is None:
         return f"lost its address {row.address}: its container was disconnected from Sluice's network"
