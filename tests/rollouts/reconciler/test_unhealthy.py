@@ -172,7 +172,10 @@ async def hang(simulation: ControllerSimulation, *instances: str) -> float:
 
 
 async def serving_again(simulation: ControllerSimulation, gone: str) -> float:
-    """Wait until the instance is gone and all others serve, and return the time."""
+    """Wait until the instance is gone and all others serve, and return the time.
+
+    The log of a failed instance is masked in a thread, which virtual time does not wait for.
+    """
     for _ in range(1000):
         if row_of(simulation, gone).stopped_at is not None and set(statuses(simulation)) == {"serving"}:
             return simulation.clock.now()
@@ -244,7 +247,7 @@ def test_instance_that_lost_its_address_has_failed_and_is_replaced_at_once(
         assert statuses(simulation).count("serving") == 3
         assert "web-r1-2" in simulation.engine.running, "it is connected again until its request has ended"
         simulation._finish("web-r1-2")
-        await asyncio.sleep(2)
+        await serving_again(simulation, "web-r1-2")
         assert ("mark_dead", "web-r1-2") in simulation.gateway.calls
         assert statuses(simulation) == ["serving"] * 3
         row = row_of(simulation, "web-r1-2")
@@ -276,8 +279,7 @@ def test_instance_without_address_is_stopped_before_its_replacement_starts_if_bo
     async def scenario(simulation: ControllerSimulation) -> None:
         await served(simulation, replicas=1, strategy="recreate")
         simulation.engine.disconnect("web-r1-1")
-        await asyncio.sleep(1)
-        assert statuses(simulation) == ["serving"]
+        await serving_again(simulation, "web-r1-1")
         assert simulation.engine.busiest == 1
 
     run_scenario(scenario)
@@ -290,7 +292,7 @@ def test_lost_event_of_a_disconnection_is_made_up_for_by_the_resync(run_scenario
         simulation.engine.lose_events()
         simulation.engine.disconnect("web-r1-1")
         await asyncio.sleep(ENGINE_RESYNC + 1)
-        assert statuses(simulation) == ["serving", "serving"]
-        assert row_of(simulation).stopped_at is not None
+        assert statuses(simulation).count("serving") == 2
+        await serving_again(simulation, "web-r1-1")
 
     run_scenario(scenario)
