@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import StrictBool
 
-from app.api import schemas
+from app.api import gateway_schemas
 from app.api.context import get_app_context
 from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
 from app.api.idempotency import claim, earlier_answer, store_answer
@@ -33,7 +33,7 @@ class UpgradeBody(Body):
     force: StrictBool = False
 
 
-@router.get("/gateway", responses=read_responses(200, schemas.GatewayState, GATEWAY, *ALWAYS))
+@router.get("/gateway", responses=read_responses(200, gateway_schemas.GatewayState, GATEWAY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """Show whether the gateway answers and is up to date, and its old workers that finish their requests."""
     sluice = get_app_context(request)
@@ -52,7 +52,7 @@ async def state(request: Request, _reader: Reader) -> Response:
     )
 
 
-@router.get("/doctor", responses=read_responses(200, schemas.Examination, EXAMINATION, *ALWAYS))
+@router.get("/doctor", responses=read_responses(200, gateway_schemas.Examination, EXAMINATION, *ALWAYS))
 async def doctor(request: Request, _reader: Reader) -> Response:
     """Examine engine, network, firewall, gateway, store, disk and clock, with advice for each finding.
 
@@ -68,7 +68,7 @@ async def doctor(request: Request, _reader: Reader) -> Response:
 @router.post(
     "/gateway/upgrade",
     responses=read_responses(
-        200, schemas.GatewayUpgrade, UPGRADED, *CHANGE, "idempotency_key_reused", "upgrade_in_progress",
+        200, gateway_schemas.GatewayUpgrade, UPGRADED, *CHANGE, "idempotency_key_reused", "upgrade_in_progress",
         "gateway_upgrade_failed", "engine_error", "engine_unavailable", "not_ready", "store_unavailable",
     ),
     openapi_extra=documented(UpgradeBody, required=False, when_outdated={}, always={"force": True}),

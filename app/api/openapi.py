@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import apply, deployments, gateway, registry_schemas, services, tokens, traffic_metrics_schemas
+from app.api import apply, deployments, gateway, gateway_schemas, registry_schemas, services, tokens, traffic_metrics_schemas
 from app.api import schemas as shapes
 from app.problems import ProblemShape
 from services.spec import ServiceSpec
@@ -17,8 +17,8 @@ from services.spec import ServiceSpec
 _REF = "#/components/schemas/{model}"
 _ANSWERS: list[type[BaseModel]] = [
     value
-    for room in (shapes, traffic_metrics_schemas, registry_schemas)
-    for value in vars(room).values()
+    for module in (shapes, gateway_schemas, traffic_metrics_schemas, registry_schemas)
+    for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
 ]
 _ASKED: list[type[BaseModel]] = [

@@ -1,4 +1,4 @@
-"""The files of -f: read once, and told apart as Compose files and spec files."""
+"""The files of -f: read once, and classified as Compose files or spec files."""
 
 from __future__ import annotations
 

@@ -250,3 +250,12 @@ def _mount(volume: VolumeMount, name: str) -> dict[str, Any]:
 
 def _without_none(body: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
+
+
+def state_signature(status: str) -> str:
+    """Return the exit code or the health that a status text shows, in its parentheses.
+
+    Examples: "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)".
+    """
+    found = re.search(r"\(.*?\)", status)
+    return found[0] if found else ""

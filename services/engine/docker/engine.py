@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -30,13 +29,14 @@ from services.engine.docker.codec import (
     labels_of,
     parse_container,
     parse_instance,
+    state_signature,
 )
 from services.engine.docker.events import EventWatcher, InspectCache
 from services.engine.docker.images import Images
 from services.engine.docker.mounts import refuse_mounts
 from services.engine.docker.prune import prune
 from services.engine.docker.stats import usage_of
-from services.engine.docker.streams import StreamCancel, iterate_in_thread
+from services.engine.docker.streams import StreamCancel, iterate_in_thread, running_start
 from services.engine.port import (
     IMAGE_GONE,
     BuildSpec,
@@ -312,7 +312,7 @@ class DockerEngine:
         which = f"{SERVICE}={service}" if service else SERVICE
         found = client.containers(all=True, filters={"label": [f"{NAME}={self.name}", which]})
         return {
-            container["Id"]: container["State"] + _state_signature(container["Status"])
+            container["Id"]: container["State"] + state_signature(container["Status"])
             for container in found
             if parse_instance(container["Labels"], self.name)
         }
@@ -366,7 +366,7 @@ class DockerEngine:
     ) -> Generator[str]:
         with translate_errors(), closing(self.clients.new()) as client:
             container_id = self._must_find(client, instance, container)
-            started_at = _running_start(client, container_id)
+            started_at = running_start(client, container_id)
             stream = client.logs(container_id, stdout=True, stderr=True, **options, stream=True, follow=True)
             stop.set_stream(stream)
             partial = b""
@@ -378,7 +378,7 @@ class DockerEngine:
             if partial:
                 yield partial.decode(errors="replace")
             # The end of a log and a broken connection look the same to the SDK.
-            if started_at and started_at == _running_start(client, container_id):
+            if started_at and started_at == running_start(client, container_id):
                 raise EngineError(f"The log of {instance} was interrupted", transient=True)
 
     def _must_find(self, client: docker.APIClient, instance: str, container: str | None) -> str:
@@ -397,21 +397,3 @@ class DockerEngine:
             return parse_container(client.inspect_container(container), self.name, self.network)
         except NotFound:
             return None
-
-
-def _state_signature(status: str) -> str:
-    """Return the exit code or the health that a status text shows, in its parentheses.
-
-    Examples: "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)".
-    """
-    found = re.search(r"\(.*?\)", status)
-    return found[0] if found else ""
-
-
-def _running_start(client: docker.APIClient, container_id: str) -> str | None:
-    """Return the start time of the container if it runs, otherwise None."""
-    try:
-        state = client.inspect_container(container_id)["State"]
-    except NotFound:
-        return None
-    return str(state["StartedAt"]) if state["Running"] and not state.get("Restarting") else None

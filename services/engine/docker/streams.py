@@ -12,6 +12,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import docker
+from docker.errors import NotFound
+
 from services.engine.docker.client import post
 
 T = TypeVar("T")
@@ -94,3 +97,12 @@ def _close(stream: Closeable) -> None:
     """Close a stream. The SDK's own close fails on a stream that has just ended by itself."""
     with suppress(AttributeError, OSError):
         stream.close()
+
+
+def running_start(client: docker.APIClient, container_id: str) -> str | None:
+    """Return the start time of the container if it runs, otherwise None."""
+    try:
+        state = client.inspect_container(container_id)["State"]
+    except NotFound:
+        return None
+    return str(state["StartedAt"]) if state["Running"] and not state.get("Restarting") else None
